@@ -1,0 +1,1 @@
+"""Everything a person or program touches: dialects, CLI, composition root."""

@@ -1,0 +1,1 @@
+"""The ICTCore dialect as the guide documents it."""

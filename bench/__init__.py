@@ -1,0 +1,1 @@
+"""python -m bench NAME: the figures of the README, as ratios within one run."""

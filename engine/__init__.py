@@ -1,0 +1,1 @@
+"""The dialer: pure domain and scheduling. Imports no web, no wire protocol, no pjsua2."""

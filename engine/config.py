@@ -1,0 +1,153 @@
+"""Every setting of a node, typed, with its unit in its name.
+
+Read once by the composition root: defaults, then ``outspool.toml``, then ``OUTSPOOL_<SECTION>_<FIELD>``
+environment variables (``OUTSPOOL_HTTP_PORT=8081``), then command-line options.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine.errors import InvalidError
+
+
+class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The node as a whole."""
+
+    data_dir: str = "outspool-data"  # database, keys, media
+    calls_per_second: float = 0.0  # node-wide start rate, 0 = no limit
+    channels: int = 2000  # spools up at once, node-wide
+    drain_timeout_s: float = 60.0  # how long SIGTERM lets calls end by themselves
+
+
+class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The REST server."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    max_body_bytes: int = 2_000_000  # JSON bodies
+    max_csv_bytes: int = 500_000_000  # contact imports (streamed)
+    max_media_bytes: int = 64_000_000  # uploaded recordings
+    max_connections: int = 1000
+    keep_alive_timeout_s: float = 30.0
+    shutdown_timeout_s: float = 5.0
+    token_lifetime_s: int = 86_400  # JWT of /authenticate
+
+
+class SipConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The sip gateway: signalling workers and the RTP engine."""
+
+    host: str = "127.0.0.1"  # address SIP and RTP are bound to
+    port: int = 0  # first SIP port of the workers; 0 = any free ones
+    public_host: str = ""  # address written into SDP and Contact; "" = host
+    workers_min: int = 2  # signalling processes kept ready (4 calls each)
+    workers_max: int = 550
+    rtp_port_min: int = 20_000
+    rtp_port_max: int = 28_000  # even ports of this range are pre-bound
+    rtp_threads: int = 0  # 0 = one a core
+    user_agent: str = "Outspool"
+    transaction_timeout_s: float = 8.0  # no answer at all to an INVITE (timer B): network failure
+    ca_file: str = ""  # CA bundle for TLS trunks; "" = the system's
+
+
+class DialConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of a single call."""
+
+    ring_timeout_s: float = 30.0
+    call_limit_s: float = 3600.0
+    media_timeout_s: float = 0.0  # 0 = off
+    allowed_prefixes: tuple[str, ...] = ()  # destinations we may dial; empty = all (toll-fraud guard)
+    trunk_failures_to_open: int = 5  # consecutive trunk failures that take a provider out of use
+    trunk_cooldown_s: float = 15.0  # then one probe call after this long
+
+
+class RetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a failed try is repeated while tries are left."""
+
+    busy_delay_s: float = 60.0
+    no_answer_delay_s: float = 120.0
+    failed_delay_s: float = 30.0
+    rejected: bool = False  # a callee who refused is not called again
+    interrupted: bool = False  # spools cut by a crash may have reached a person
+    interrupted_delay_s: float = 60.0
+
+
+class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The embedded store."""
+
+    url: str = ""  # "" = SQLite in data_dir
+    readers: int = 4  # reader connections
+    max_batch: int = 2000  # operations in one group commit
+    max_queue: int = 50_000  # operations waiting for the writer before callers are held back
+
+
+class MediaConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Uploads."""
+
+    max_recording_s: float = 3600.0
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Logging."""
+
+    level: str = "info"
+    json: bool = False
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole tree; one TOML table per field."""
+
+    node: NodeConfig = NodeConfig()
+    http: HttpConfig = HttpConfig()
+    sip: SipConfig = SipConfig()
+    dial: DialConfig = DialConfig()
+    retry: RetryConfig = RetryConfig()
+    store: StoreConfig = StoreConfig()
+    media: MediaConfig = MediaConfig()
+    log: LogConfig = LogConfig()
+
+    @property
+    def data_path(self) -> Path:
+        """Where everything the node keeps is."""
+        return Path(self.node.data_dir)
+
+
+def load(
+    path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Mapping[str, Any]]
+) -> Config:
+    """The configuration; raises ``InvalidError`` naming the offending field.
+
+    ``overrides`` has the TOML's shape and wins over everything.
+    """
+    tree: dict[str, dict[str, Any]] = {}
+    if path is not None:
+        try:
+            tree = tomllib.loads(path.read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise InvalidError(f"{path}: {error}") from error
+    for section, values in _from_environ(environ).items():
+        tree.setdefault(section, {}).update(values)
+    for section, values in overrides.items():
+        tree.setdefault(section, {}).update(values)
+    try:
+        return msgspec.convert(tree, Config, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidError(f"configuration: {error}") from error
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    tree: dict[str, dict[str, Any]] = {}
+    for section in Config.__struct_fields__:
+        fields = type(getattr(Config(), section)).__struct_fields__
+        for field in fields:
+            value = environ.get(f"OUTSPOOL_{section}_{field}".upper())
+            if value is not None:
+                tree.setdefault(section, {})[field] = (
+                    value.split(",") if field == "allowed_prefixes" else value
+                )
+    return tree

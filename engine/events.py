@@ -1,0 +1,57 @@
+"""Domain events: frozen facts the bus carries to dashboards, webhooks and the CLI."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from engine.model import CampaignStatus, SpoolStatus, TransmissionStatus
+
+
+class DomainEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Base: every event says when it happened (aware UTC)."""
+
+    at: datetime
+
+
+class SpoolChanged(DomainEvent, frozen=True, kw_only=True):
+    """A spool was committed, left, rang, connected or ended. ``stage`` is "" except in between."""
+
+    spool_id: int
+    transmission_id: int
+    campaign_id: int | None
+    status: SpoolStatus
+    stage: str = ""
+    response: str = ""
+
+
+class TransmissionEnded(DomainEvent, frozen=True, kw_only=True):
+    """A transmission got its final status."""
+
+    transmission_id: int
+    campaign_id: int | None
+    status: TransmissionStatus
+    response: str
+
+
+class CampaignChanged(DomainEvent, frozen=True, kw_only=True):
+    """A campaign was started, stopped or completed."""
+
+    campaign_id: int
+    status: CampaignStatus
+
+
+class ProviderHealth(DomainEvent, frozen=True, kw_only=True):
+    """A trunk was taken out of use after repeated failures, or came back."""
+
+    provider_id: int
+    healthy: bool
+    cause: str = ""
+
+
+class StoreHealth(DomainEvent, frozen=True, kw_only=True):
+    """The store stopped taking writes (full, read-only) or takes them again."""
+
+    writable: bool
+    cause: str = ""

@@ -1,0 +1,100 @@
+"""The one outcome vocabulary: dashboards, CDRs, retry and every dialect read only this."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from engine.model import ResultRow
+
+
+class Disposition(StrEnum):
+    """Business outcome of one spool."""
+
+    ANSWERED = "answered"
+    BUSY = "busy"
+    NO_ANSWER = "no_answer"
+    REJECTED = "rejected"
+    INVALID = "invalid"  # the address does not exist
+    FAILED = "failed"  # network, trunk or ours: nothing is known of the callee
+    SCREENED = "screened"  # we chose not to try
+    CANCELLED = "cancelled"  # we gave up (stop, shutdown)
+    INTERRUPTED = "interrupted"  # the node or a worker died under it
+
+
+class Blame(StrEnum):
+    """Who is to blame: tells what a retry or another trunk could mend."""
+
+    NOBODY = "nobody"
+    CALLEE = "callee"
+    PROVIDER = "provider"  # the trunk itself: try the next one
+    NETWORK = "network"
+    NODE = "node"  # ours
+    REQUEST = "request"  # what we were asked to do cannot be done
+
+
+class Reached(StrEnum):
+    """How far the attempt may have got; what may have reached a person is never redialled silently."""
+
+    NOTHING = "nothing"
+    NETWORK = "network"
+    PERSON = "person"
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one spool.
+
+    ``cause`` is a stable lower-case slug (``busy``, ``no_answer``, ``trunk_unavailable`` …) shown as
+    ICTCore's ``response``; ``code`` is the protocol's own word (``"486"``, ``"603 q850=21"``).
+    Times are aware UTC. ``talk_s`` runs from answer to end.
+    """
+
+    disposition: Disposition
+    cause: str
+    blame: Blame
+    reached: Reached
+    code: str = ""
+    rows: tuple[ResultRow, ...] = ()
+    started_at: datetime | None = None
+    connected_at: datetime | None = None
+    ended_at: datetime | None = None
+    talk_s: float = 0.0
+
+    @property
+    def succeeded(self) -> bool:
+        """True where the contact was reached as asked."""
+        return self.disposition is Disposition.ANSWERED
+
+    @property
+    def trunk_failed(self) -> bool:
+        """True where the trunk itself failed and nothing left it: the next trunk may be tried."""
+        return self.blame is Blame.PROVIDER and self.reached is Reached.NOTHING
+
+
+def interrupted(cause: str = "interrupted") -> Result:
+    """The result of a spool whose outcome nobody saw: node or worker died. A person may have been reached."""
+    return Result(
+        disposition=Disposition.INTERRUPTED,
+        cause=cause,
+        blame=Blame.NODE,
+        reached=Reached.PERSON,
+    )
+
+
+def screened(cause: str) -> Result:
+    """The result of a contact we chose not to try, e.g. ``invalid_number``."""
+    return Result(
+        disposition=Disposition.SCREENED,
+        cause=cause,
+        blame=Blame.REQUEST,
+        reached=Reached.NOTHING,
+    )
+
+
+def node_failure(cause: str, reached: Reached = Reached.NOTHING) -> Result:
+    """Our own fault (a bug, no worker, a full disk); the unknown counts against us."""
+    return Result(
+        disposition=Disposition.FAILED, cause=cause, blame=Blame.NODE, reached=reached
+    )

@@ -1,0 +1,87 @@
+"""Every state change of the engine, as tables. Nothing else changes a status.
+
+``advance(status, event)`` returns the new status or raises ``IllegalTransitionError``; the README's
+picture and ``outspool states`` are printed from ``TABLES``.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeVar
+
+from engine.errors import IllegalTransitionError
+from engine.model import CampaignStatus as C
+from engine.model import SpoolStatus as S
+from engine.model import TransmissionStatus as T
+
+Status = TypeVar("Status", T, S, C)
+
+
+class Event(StrEnum):
+    """What happens to a campaign, transmission or spool."""
+
+    START = "start"  # an operator starts or resumes a campaign
+    STOP = "stop"  # an operator stops it
+    EXHAUST = "exhaust"  # every contact has its final result
+    CLAIM = "claim"  # a spool is committed for the transmission
+    CONNECT = "connect"  # answered, accepted
+    SUCCEED = "succeed"
+    FAIL = "fail"
+    RETRY = "retry"  # failed, and policy grants another try
+    REFUSE = "refuse"  # can never be sent as it stands
+
+
+CAMPAIGN: dict[tuple[C, Event], C] = {
+    (C.NEW, Event.START): C.RUNNING,
+    (C.PAUSED, Event.START): C.RUNNING,
+    # A finished campaign may run again: it dials the contacts added since.
+    (C.COMPLETED, Event.START): C.RUNNING,
+    (C.RUNNING, Event.STOP): C.PAUSED,
+    (C.RUNNING, Event.EXHAUST): C.COMPLETED,
+}
+
+TRANSMISSION: dict[tuple[T, Event], T] = {
+    (T.PENDING, Event.CLAIM): T.PROCESSING,
+    # /retry of a failed one: the operator asks for another try.
+    (T.FAILED, Event.CLAIM): T.PROCESSING,
+    # The next trunk after a trunk failure: a new spool of the same try.
+    (T.PROCESSING, Event.CLAIM): T.PROCESSING,
+    (T.PROCESSING, Event.SUCCEED): T.COMPLETED,
+    (T.PROCESSING, Event.FAIL): T.FAILED,
+    (T.PROCESSING, Event.RETRY): T.PENDING,
+    (T.PENDING, Event.FAIL): T.FAILED,
+    (T.PENDING, Event.REFUSE): T.INVALID,
+    (T.PROCESSING, Event.REFUSE): T.INVALID,
+}
+
+SPOOL: dict[tuple[S, Event], S] = {
+    (S.INITIATED, Event.CONNECT): S.CONNECTED,
+    # Short calls skip the visible "connected".
+    (S.INITIATED, Event.SUCCEED): S.COMPLETED,
+    (S.INITIATED, Event.FAIL): S.FAILED,
+    (S.CONNECTED, Event.SUCCEED): S.COMPLETED,
+    (S.CONNECTED, Event.FAIL): S.FAILED,
+}
+
+TABLES: dict[str, dict[tuple[StrEnum, Event], StrEnum]] = {
+    "campaign": dict(CAMPAIGN.items()),
+    "transmission": dict(TRANSMISSION.items()),
+    "spool": dict(SPOOL.items()),
+}
+
+
+def advance(status: Status, event: Event) -> Status:
+    """The status after ``event``; raises ``IllegalTransitionError`` where the table has no such move."""
+    table = {T: TRANSMISSION, S: SPOOL, C: CAMPAIGN}[type(status)]
+    try:
+        return table[status, event]  # type: ignore[index,return-value]
+    except KeyError:
+        raise IllegalTransitionError(
+            f"{type(status).__name__} {status.value} does not take {event.value}"
+        ) from None
+
+
+def may(status: Status, event: Event) -> bool:
+    """Whether the table has the move; for questions before the deed."""
+    table = {T: TRANSMISSION, S: SPOOL, C: CAMPAIGN}[type(status)]
+    return (status, event) in table

@@ -1,0 +1,1 @@
+"""The engine's memory, behind one Protocol (base.py)."""

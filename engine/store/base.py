@@ -1,0 +1,275 @@
+"""What the engine asks of its memory, in domain words. ``tests/suites/store_suite.py`` specifies it.
+
+Every write returns after it is durable (group commit, fsync). A write is one non-abortable
+operation: there is no cancel point between its begin and its commit. When the store cannot write
+(disk full, read-only) writes raise ``UnavailableError`` and nothing of them is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from engine.model import (
+    Contact,
+    Entity,
+    Service,
+    Spool,
+    Transmission,
+    TransmissionStatus,
+)
+from engine.results import Result
+
+E = TypeVar("E", bound=Entity)
+
+
+class Op(StrEnum):
+    """How a ``Condition`` compares. LIKE forms are case-insensitive and take the value literally."""
+
+    EQ = "eq"
+    IN = "in"  # value is a sequence
+    CONTAINS = "contains"  # %value%
+    ENDS_WITH = "ends_with"  # %value
+    GE = "ge"
+    LE = "le"
+    HAS_BITS = "has_bits"  # column & value = value
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """One filter. ``field`` is a field of the noun, or one the store joins for it:
+
+    Contact: ``group_id``. Transmission: ``contact.phone``, ``contact.email``, ``account.phone``,
+    ``account.email``. Campaign: ``program.type``. SpoolResult: none.
+    """
+
+    field: str
+    op: Op
+    value: Any
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """Filters (all must hold), order and page. ``order`` is a field name, ``-`` before it = descending."""
+
+    conditions: tuple[Condition, ...] = ()
+    order: str = "id"
+    limit: int | None = None
+    offset: int = 0
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A contact a campaign may try next: new (``transmission`` None) or due for a retry.
+
+    ``link_id`` is the keyset position of a new one (0 for retries).
+    """
+
+    contact: Contact
+    link_id: int = 0
+    transmission: Transmission | None = None
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """A spool to be committed before anything leaves.
+
+    With ``transmission_id`` 0 the transmission is created with it (campaigns) from the other fields;
+    where the campaign already has one for this contact, nothing is written and None is answered.
+    Otherwise the transmission moves by ``states``' CLAIM, its try counted where ``counts_try``;
+    where its status does not take CLAIM, nothing is written and None is answered.
+    """
+
+    uid: UUID
+    at: datetime
+    service: Service
+    destination: str
+    provider_id: int | None
+    account_id: int | None
+    contact_id: int
+    program_id: int
+    owner_id: int | None
+    transmission_id: int = 0
+    campaign_id: int | None = None
+    link_id: int = 0
+    title: str = ""
+    origin: str = ""
+    try_allowed: int = 1
+    counts_try: bool = True  # False for the next trunk within the same try
+    node_id: int = 1
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """The durable ids of a committed intent, and the tries done including this one."""
+
+    spool_id: int
+    transmission_id: int
+    try_done: int
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of a spool, committed in one transaction with everything that follows from it.
+
+    ``transmission_status`` PENDING means a retry at ``due_at``; PROCESSING means another spool of the
+    same try follows at once (next trunk).
+    """
+
+    spool_id: int
+    transmission_id: int
+    campaign_id: int | None
+    result: Result
+    transmission_status: TransmissionStatus
+    due_at: datetime | None
+    at: datetime
+
+
+class Interrupted(msgspec.Struct, frozen=True, kw_only=True):
+    """A spool found without a result at start-up, with what a retry decision needs."""
+
+    spool: Spool
+    transmission: Transmission
+
+
+class ContactRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of an import, already validated."""
+
+    phone: str = ""
+    first_name: str = ""
+    last_name: str = ""
+    email: str = ""
+    address: str = ""
+    custom1: str = ""
+    custom2: str = ""
+    custom3: str = ""
+    description: str = ""
+
+
+class Store(Protocol):
+    """The engine's memory. One implementation per backend, one suite for all."""
+
+    async def aclose(self) -> None:
+        """Commit what is queued and close; later calls raise ``UnavailableError``."""
+        ...
+
+    # --- plain nouns ---------------------------------------------------------------------------
+    async def insert(self, entity: E) -> E:
+        """Store a new row; returns it with its ``id``. ``ConflictError`` where unique keys clash."""
+        ...
+
+    async def update(self, entity: E) -> E:
+        """Replace the row with the entity's ``id``; ``NotFoundError`` where there is none.
+
+        Columns the hot path keeps (Group.contact_total; Campaign.cursor, contact_total,
+        contact_done, last_run) are left as they are.
+        """
+        ...
+
+    async def delete(self, kind: type[Entity], entity_id: int) -> bool:
+        """Delete a row; True where there was one. Contact and Group take their links with them.
+
+        ``ConflictError`` where another row that needs it forbids (a provider with spools is only
+        detached; a program used by a campaign is refused).
+        """
+        ...
+
+    async def get(self, kind: type[E], entity_id: int) -> E | None:
+        """The row, or None."""
+        ...
+
+    async def find(self, kind: type[E], query: Query) -> list[E]:
+        """The rows that match, in a stable order (ties by id)."""
+        ...
+
+    async def count(self, kind: type[Entity], query: Query) -> int:
+        """How many rows match (limit and offset ignored)."""
+        ...
+
+    # --- contacts and groups -------------------------------------------------------------------
+    async def link(self, contact_id: int, group_id: int) -> bool:
+        """Put a contact into a group; False where it was there already."""
+        ...
+
+    async def unlink(self, contact_id: int, group_id: int) -> bool:
+        """Take it out; False where it was not there."""
+        ...
+
+    async def import_contacts(
+        self, group_id: int, owner_id: int | None, rows: Sequence[ContactRow], at: datetime
+    ) -> int:
+        """Create the contacts and link them, in one transaction; returns how many."""
+        ...
+
+    async def export_contacts(self, group_id: int, after_link_id: int, limit: int) -> list[Candidate]:
+        """Members of a group in the order they joined, keyset-paged by ``link_id``."""
+        ...
+
+    # --- the hot path --------------------------------------------------------------------------
+    async def new_candidates(
+        self, campaign_id: int, group_id: int, after_link_id: int, limit: int
+    ) -> list[Candidate]:
+        """Members after the keyset position, oldest first, that the campaign has no transmission for."""
+        ...
+
+    async def due_candidates(
+        self, campaign_id: int, now: datetime, exclude: Sequence[int], limit: int
+    ) -> list[Candidate]:
+        """Pending transmissions due by ``now``, earliest first, without the ``exclude``d ids."""
+        ...
+
+    async def next_due_at(self, campaign_id: int) -> datetime | None:
+        """When the earliest pending transmission of the campaign is due; None where there is none."""
+        ...
+
+    async def begin_spools(self, intents: Sequence[Intent]) -> list[Begun | None]:
+        """Commit the intents in order, in one group commit; one answer each (see ``Intent``).
+
+        Moves the campaign's cursor to the highest ``link_id`` given.
+        """
+        ...
+
+    def connected(self, spool_id: int, at: datetime) -> None:
+        """Mark a spool connected with the next commit; nobody waits for it, losing it is harmless."""
+        ...
+
+    async def finish_spool(self, outcome: Outcome) -> None:
+        """Close the spool, move the transmission, add the result rows, count: one transaction.
+
+        A spool that has a result already keeps it (the second call changes nothing).
+        """
+        ...
+
+    async def screen_out(self, intents: Sequence[Intent], results: Sequence[Result]) -> None:
+        """Record contacts we chose not to try: a transmission (status ``invalid``) whose ``response``
+        is the cause, no spool; moves the cursor like ``begin_spools``.
+        """
+        ...
+
+    # --- campaigns -----------------------------------------------------------------------------
+    async def running_campaigns(self) -> list[int]:
+        """Ids of campaigns that are to go on after a start."""
+        ...
+
+    async def campaign_tally(self, campaign_id: int) -> dict[str, int]:
+        """Counts kept by the writer, O(1) to read: ``dialled`` (spools begun), ``retries``,
+        ``transmissions`` and one per transmission status, one per disposition and per ``response``
+        (``disposition:busy``, ``response:busy``).
+        """
+        ...
+
+    # --- recovery and reports ------------------------------------------------------------------
+    async def interrupted_spools(self, node_id: int, limit: int) -> list[Interrupted]:
+        """Spools of this node without a result; call before dispatching starts, until it is empty."""
+        ...
+
+    async def stranded_transmissions(self, limit: int) -> list[Transmission]:
+        """Transmissions ``processing`` though no spool of theirs is open (the next trunk never came)."""
+        ...
+
+    async def counts(self, owner_id: int | None) -> dict[str, int]:
+        """The statistics keys of the guide, of one owner or of all."""
+        ...
+
+    def statistics(self) -> Mapping[str, Any]:
+        """Queue length, batch sizes, commits, readers busy, ``writable``."""
+        ...

@@ -1,0 +1,1 @@
+"""How a service leaves the building; each folder implements engine.gateway.Gateway."""

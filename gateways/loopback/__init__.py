@@ -1,0 +1,1 @@
+"""Scripted outcomes without a network: demo, API tests, dry runs and bench."""

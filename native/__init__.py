@@ -1,0 +1,1 @@
+"""The only place where C lives or is imported."""

@@ -1,0 +1,1 @@
+"""pjsua2 signalling workers, each in a process of its own."""

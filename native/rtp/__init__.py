@@ -1,0 +1,1 @@
+"""The RTP engine: C, one process of its own, driven over a stream."""
