@@ -10,11 +10,13 @@ import argparse
 import importlib
 import sys
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 from rich.console import Console
 
-from bench.report import Report
+if TYPE_CHECKING:
+    from bench.report import Report
 
 NAMES = {
     "dispatch": "durable dispatch on SQLite through the loopback gateway",
@@ -27,7 +29,7 @@ NAMES = {
 def main(argv: list[str] | None = None) -> int:
     """Run one bench; stdout holds exactly one JSON document with ``--json``."""
     arguments = _parser().parse_args(argv)
-    # A bench may need what another machine lacks (sipp, a compiler): only the asked one is imported.
+    # A bench may need what another machine lacks (sipp): only the one asked for is imported.
     module = importlib.import_module(f"bench.{arguments.name}")
     report: Report = trio.run(partial(module.run, smoke=arguments.smoke))
     if arguments.json:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
-from rich.console import Console
 from rich.table import Table
 
 from bench.machine import describe
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 class Target(msgspec.Struct, frozen=True):
-    """One aim and how the run stood to it, e.g. ``("durable rate", ">= 10000 spools/s", 12345.6, True)``."""
+    """One aim and how the run stood to it: ``("durable rate", ">= 10000 spools/s", 12345.6, True)``."""
 
     name: str
     target: str
@@ -22,7 +24,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct):
-    """What one bench measured. ``results`` must be JSON-able; ``tables`` are for the terminal only."""
+    """What one bench measured: ``results`` for programs (JSON-able), ``tables`` for people."""
 
     name: str
     results: dict[str, Any]
