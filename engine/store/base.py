@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from engine.model import (
+    CampaignStatus,
     Contact,
     Entity,
     Service,
@@ -160,8 +161,9 @@ class Store(Protocol):
     async def update(self, entity: E) -> E:
         """Replace the row with the entity's ``id``; ``NotFoundError`` where there is none.
 
-        Columns the hot path keeps (Group.contact_total; Campaign.cursor, contact_total,
-        contact_done, last_run) are left as they are.
+        Columns the hot path keeps (Group.contact_total; Campaign.status, cursor, contact_total,
+        contact_done, last_run; Transmission.status, response, try_done, due_at, last_run) are left
+        as they are, so that an edit and a running campaign cannot overwrite each other.
         """
         ...
 
@@ -214,11 +216,15 @@ class Store(Protocol):
     async def due_candidates(
         self, campaign_id: int, now: datetime, exclude: Sequence[int], limit: int
     ) -> list[Candidate]:
-        """Pending transmissions due by ``now``, earliest first, without the ``exclude``d ids."""
+        """Pending transmissions with ``due_at`` by ``now``, earliest first, without the ``exclude``d ids.
+
+        ``campaign_id`` 0 = those of no campaign. A pending one without ``due_at`` was never asked to
+        be sent and is not due.
+        """
         ...
 
     async def next_due_at(self, campaign_id: int) -> datetime | None:
-        """When the earliest pending transmission of the campaign is due; None where there is none."""
+        """The earliest ``due_at`` of a pending transmission of the campaign (0 = of none), or None."""
         ...
 
     async def begin_spools(self, intents: Sequence[Intent]) -> list[Begun | None]:
@@ -246,6 +252,12 @@ class Store(Protocol):
         ...
 
     # --- campaigns -----------------------------------------------------------------------------
+    async def set_campaign_status(
+        self, campaign_id: int, status: CampaignStatus, at: datetime
+    ) -> None:
+        """Move a campaign (``last_run`` = ``at`` when it becomes running); ``NotFoundError``."""
+        ...
+
     async def running_campaigns(self) -> list[int]:
         """Ids of campaigns that are to go on after a start."""
         ...
