@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Target(msgspec.Struct, frozen=True):
-    """An aim and how the run stood to it: ``("durable rate", ">= 10000 spools/s", 12345.6, True)``."""
+    """An aim and how the run stood to it: ``("rate", ">= 10000 spools/s", 12345.6, True)``."""
 
     name: str
     target: str
