@@ -44,8 +44,6 @@ TRANSMISSION: dict[tuple[T, Event], T] = {
     (T.PENDING, Event.CLAIM): T.PROCESSING,
     # /retry of a failed one: the operator asks for another try.
     (T.FAILED, Event.CLAIM): T.PROCESSING,
-    # The next trunk after a trunk failure: a new spool of the same try.
-    (T.PROCESSING, Event.CLAIM): T.PROCESSING,
     (T.PROCESSING, Event.SUCCEED): T.COMPLETED,
     (T.PROCESSING, Event.FAIL): T.FAILED,
     (T.PROCESSING, Event.RETRY): T.PENDING,

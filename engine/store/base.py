@@ -112,8 +112,8 @@ class Begun(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """The end of a spool, committed in one transaction with everything that follows from it.
 
-    ``transmission_status`` PENDING means a retry at ``due_at``; PROCESSING means another spool of the
-    same try follows at once (next trunk).
+    ``transmission_status`` PENDING means another spool at ``due_at``: a retry, or at once through the
+    next trunk.
     """
 
     spool_id: int
@@ -272,10 +272,6 @@ class Store(Protocol):
     # --- recovery and reports ------------------------------------------------------------------
     async def interrupted_spools(self, node_id: int, limit: int) -> list[Interrupted]:
         """Spools of this node without a result; call before dispatching starts, until it is empty."""
-        ...
-
-    async def stranded_transmissions(self, limit: int) -> list[Transmission]:
-        """Transmissions ``processing`` though no spool of theirs is open (the next trunk never came)."""
         ...
 
     async def counts(self, owner_id: int | None) -> dict[str, int]:

@@ -1,0 +1,98 @@
+"""Which provider carries a destination: service and active flag, longest prefix, then weight. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable
+from functools import lru_cache
+
+import msgspec
+
+from engine.model import Provider, Service
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A provider and the number it shall dial."""
+
+    provider: Provider
+    number: str
+
+
+@lru_cache(maxsize=1024)
+def _rules(prefix: str) -> tuple[tuple[str, str], ...]:
+    """The ``remove|add`` pairs of a provider's prefix; a plain prefix is ``|prefix``."""
+    pairs = (rule.partition("|") for rule in prefix.split(",") if rule)
+    return tuple((cut, add) if bar else ("", cut) for cut, bar, add in pairs)
+
+
+def rewrite(prefix: str, number: str) -> tuple[int, str]:
+    """``number`` as the trunk wants it, and how many of its digits the rule matched.
+
+    ``prefix`` is a plain prefix put before the number, or a comma list of ``remove|add`` rewrites
+    of which the first that matches is used (specs/ictcore.md §5.7).
+    """
+    for cut, add in _rules(prefix):
+        if number.startswith(cut):
+            return len(cut), add + number[len(cut) :]
+    return 0, number
+
+
+class Router:
+    """Providers of a node, with the running state of the weighted choice.
+
+    Weight is a stride: a provider's next turn comes ``weight`` further on, so that its share is
+    ∝ 1/weight (the guide: "lighter weight will be used more frequently").
+    """
+
+    def __init__(self) -> None:
+        self._providers: tuple[Provider, ...] = ()
+        self._turn: dict[int, float] = {}
+        self._now = 0.0
+
+    def replace(self, providers: Iterable[Provider]) -> None:
+        """The active providers from now on; those known keep their turn."""
+        self._providers = tuple(p for p in providers if p.active)
+        self._turn = {p.id: self._turn.get(p.id, self._now) for p in self._providers}
+
+    def carries(self, service: Service) -> bool:
+        """Whether any active provider carries the service at all."""
+        return any(service in p.service for p in self._providers)
+
+    def candidates(
+        self, service: Service, number: str, exclude: Container[int] = ()
+    ) -> list[Route]:
+        """Every provider that may carry it, longest matching prefix first, ``exclude``d ids left out."""
+        matches = [
+            (*rewrite(p.prefix, number), p)
+            for p in self._providers
+            if service in p.service and p.id not in exclude
+        ]
+        matches.sort(key=lambda match: -match[0])
+        return [Route(provider, dialled) for _, dialled, provider in matches]
+
+    def choose(
+        self,
+        service: Service,
+        number: str,
+        usable: Callable[[int], bool],
+        exclude: Container[int] = (),
+    ) -> Route | None:
+        """The provider whose turn it is among the usable ones with the longest match, or None."""
+        best: Route | None = None
+        best_key = (0, 0.0, 0)
+        for provider in self._providers:
+            if service not in provider.service or provider.id in exclude:
+                continue
+            matched, dialled = rewrite(provider.prefix, number)
+            key = (-matched, self._turn[provider.id], provider.id)
+            if (best is None or key < best_key) and usable(provider.id):
+                best, best_key = Route(provider, dialled), key
+        if best is not None:
+            self._advance(best.provider)
+        return best
+
+    def _advance(self, provider: Provider) -> None:
+        # A provider back from a pause starts at the present, it has no saved-up turns.
+        self._now = max(self._now, self._turn[provider.id])
+        self._turn[provider.id] = max(
+            self._turn[provider.id], self._now - provider.weight
+        ) + max(provider.weight, 1)

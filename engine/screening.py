@@ -1,0 +1,47 @@
+"""Whom we do not dial, and why: checked before every attempt, pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from engine.model import Contact, Service
+
+# What people write into numbers and what a dialled digit string may hold (E.164: 15 digits; trunks
+# add prefixes, so 32). Letters are refused: "sip:…" or a header in a phone field must never dial.
+_DECORATION = re.compile(r"[\s().\-/]")
+_NUMBER = re.compile(r"\+?[0-9*#]{1,32}", re.ASCII)
+
+
+def normalise_number(phone: str) -> str | None:
+    """``phone`` without its decoration (blanks, dots, dashes, brackets), or None if not a number."""
+    number = _DECORATION.sub("", phone)
+    return number if _NUMBER.fullmatch(number) else None
+
+
+def screen(
+    contact: Contact, service: Service, allowed_prefixes: Sequence[str]
+) -> tuple[str, str]:
+    """``(destination, "")`` where the contact may be dialled, else ``("", cause)``.
+
+    Causes: ``missing_number``, ``invalid_number``, ``destination_not_allowed``. Prefixes are compared
+    without a leading ``+`` or ``00``.
+    """
+    if service not in Service.VOICE | Service.FAX | Service.SMS:
+        return contact.email, "" if contact.email else "missing_email"
+    if not contact.phone:
+        return "", "missing_number"
+    number = normalise_number(contact.phone)
+    if number is None:
+        return "", "invalid_number"
+    if allowed_prefixes and not _allowed(number, allowed_prefixes):
+        return "", "destination_not_allowed"
+    return number, ""
+
+
+def _allowed(number: str, prefixes: Sequence[str]) -> bool:
+    return _bare(number).startswith(tuple(_bare(prefix) for prefix in prefixes))
+
+
+def _bare(number: str) -> str:
+    return number.removeprefix("+").removeprefix("00")
