@@ -23,6 +23,10 @@ class MissingBodyError(InvalidError):
     """A body was needed and none came."""
 
 
+class TooLargeError(InvalidError):
+    """More bytes came than this input may have."""
+
+
 class UnsupportedMediaError(InvalidError):
     """The uploaded bytes are of no kind we can use."""
 
