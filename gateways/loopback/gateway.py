@@ -1,0 +1,117 @@
+"""The loopback gateway: scripted outcomes, no network; for dry runs, tests and bench."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+import trio
+
+from engine.clock import Clock, now
+from engine.errors import InvalidError
+from engine.gateway import CallEnded, Inbound, Order, Progress
+from engine.model import Provider, Service
+from engine.results import Blame, Disposition, Reached, Result, node_failure
+from gateways.loopback.call import LoopbackCall
+from gateways.loopback.script import Player, Script, parse
+
+log = structlog.get_logger(__name__)
+
+
+class LoopbackGateway:
+    """``engine.gateway.Gateway`` that dials nobody.
+
+    ``script`` is the far end of every provider without ``settings`` of its own (fields of
+    ``Script``); the same ``seed`` gives the same calls. Only Trio's clock is used for durations, so
+    virtual time works.
+    """
+
+    services = Service.VOICE
+
+    def __init__(
+        self, script: Script | None = None, *, seed: int | None = None, clock: Clock = now
+    ) -> None:
+        self._dice = random.Random(seed)
+        self._default = Player(script or Script(), self._dice)
+        self._players: dict[int, tuple[dict[str, Any], Player]] = {}
+        self._clock = clock
+        self._up: set[LoopbackCall] = set()
+        self._peak = 0
+        self._counts: Counter[str] = Counter()
+        self._closed = False
+
+    async def run(
+        self,
+        inbound: trio.MemorySendChannel[Inbound],  # noqa: ARG002 - nobody calls us
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled; calls still up then end as ``cancelled``, cause ``shutdown``."""
+        self._closed = False
+        task_status.started()
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._closed = True
+            for call in tuple(self._up):
+                call.shut()
+
+    async def providers(self, providers: Mapping[int, Provider]) -> None:
+        """Forget the scripts of providers that are gone."""
+        self._players = {id_: self._players[id_] for id_ in providers if id_ in self._players}
+        await trio.lowlevel.checkpoint()
+
+    async def deliver(self, order: Order, progress: Progress) -> Result:
+        """Play one call by the provider's script; instant scripts take no time at all."""
+        if self._closed:
+            return node_failure("gateway_closed")
+        try:
+            player = self._player(order.provider)
+        except InvalidError as error:
+            log.warning("loopback.settings", provider=order.provider.name, error=str(error))
+            return _MISCONFIGURED
+        call = LoopbackCall(order, player.draw(), progress, self._clock, player.script.speed)
+        self._up.add(call)
+        self._peak = max(self._peak, len(self._up))
+        try:
+            result = await _converse(call, order)
+        finally:
+            self._up.discard(call)
+        self._counts[result.disposition.value] += 1
+        return result
+
+    def statistics(self) -> dict[str, Any]:
+        """Calls up now and at most, and the outcomes so far."""
+        return {"calls_up": len(self._up), "calls_up_peak": self._peak, **self._counts}
+
+    def _player(self, provider: Provider) -> Player:
+        if not provider.settings:
+            return self._default
+        known = self._players.get(provider.id)
+        if known is None or (known[0] is not provider.settings and known[0] != provider.settings):
+            known = (provider.settings, Player(parse(provider.settings), self._dice))
+            self._players[provider.id] = known
+        return known[1]
+
+
+_MISCONFIGURED = Result(
+    disposition=Disposition.FAILED,
+    cause="invalid_settings",
+    blame=Blame.REQUEST,
+    reached=Reached.NOTHING,
+)
+
+
+async def _converse(call: LoopbackCall, order: Order) -> Result:
+    """Run the program inside the call's scope; a program that returns hangs up."""
+    with call.scope:
+        try:
+            await order.program(call)
+        except CallEnded:
+            # The end of a call is no error: the call knows why it ended.
+            return call.end()
+        return call.end()
+    return call.ran_out()
