@@ -89,8 +89,8 @@ class LoopbackCall:
     async def hang_up(self) -> None:
         """End the call from our side."""
         self._check_up()
+        await trio.lowlevel.checkpoint_if_cancelled()
         self.end()
-        await trio.lowlevel.checkpoint()
 
     def note(self, row: ResultRow) -> None:
         """Keep a datum with the spool."""

@@ -1,0 +1,11 @@
+"""Settings for the whole suite. Fixtures live beside the tests that use them."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+# No test is timed (a busy machine is no defect): hypothesis must not time them either.
+settings.register_profile(
+    "outspool", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("outspool")
