@@ -1,0 +1,151 @@
+"""What a field may hold, for every noun a person can write: pure, one place for all dialects.
+
+Lengths are ICTCore's columns (specs/ictcore.md §7). No field takes control characters, so nothing
+typed here can break a header, a log line or a CSV export; texts may hold line ends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from engine.errors import InvalidError
+from engine.model import (
+    Account,
+    Campaign,
+    Contact,
+    Entity,
+    Group,
+    Program,
+    Provider,
+    Recording,
+    Transmission,
+)
+from engine.programs import PROGRAMS
+from engine.screening import normalise_number
+
+E = TypeVar("E", bound=Entity)
+
+_CONTACT = {
+    "first_name": 64, "last_name": 64, "phone": 32, "email": 64, "address": 128,
+    "custom1": 128, "custom2": 128, "custom3": 128, "description": 255,
+}  # fmt: skip
+
+LENGTHS: dict[type[Entity], dict[str, int]] = {
+    Contact: _CONTACT,
+    Group: {"name": 128, "description": 255},
+    Recording: {"name": 128, "description": 255, "type": 8},
+    Program: {"name": 64, "type": 64},
+    Campaign: {"source": 128},
+    Transmission: {"title": 255, "origin": 128},
+    Account: {
+        "type": 32, "username": 64, "passwd": 128, "passwd_pin": 32, "first_name": 128,
+        "last_name": 128, "phone": 16, "email": 128, "address": 128,
+    },
+    Provider: {
+        "name": 128, "type": 32, "host": 255, "transport": 8, "username": 128, "password": 128,
+        "dialstring": 255, "prefix": 255, "description": 255,
+    },
+}  # fmt: skip
+
+RANGES: dict[type[Entity], dict[str, tuple[float, float]]] = {
+    Campaign: {"calls_per_minute": (0.01, 6_000_000), "try_allowed": (1, 100)},
+    Transmission: {"try_allowed": (1, 100)},
+    Provider: {
+        "port": (1, 65_535), "weight": (1, 1_000_000), "node_id": (1, 2**31),
+        "calls_per_second": (0, 100_000), "channels": (0, 1_000_000), "service": (1, 15),
+    },
+}  # fmt: skip
+
+REQUIRED: dict[type[Entity], tuple[str, ...]] = {
+    Group: ("name",),
+    Recording: ("name",),
+    Program: ("name",),
+    Provider: ("name",),
+}
+
+ACCOUNT_TYPES = frozenset({"account", "extension", "did", "eaddress"})
+TRANSPORTS = frozenset({"udp", "tcp", "tls"})
+MAX_SETTINGS_BYTES = 16_384  # as JSON
+
+_TEXTS = frozenset({"description", "address"})
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_EMAIL = re.compile(r"[^@\s<>,;\"]+@[^@\s<>,;\"]+")
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?|\[?[0-9A-Fa-f:.]+\]?", re.ASCII)
+
+
+def check(entity: Entity) -> None:
+    """Raise ``InvalidError`` naming the first field that cannot be accepted."""
+    kind = type(entity)
+    for field in REQUIRED.get(kind, ()):
+        if not getattr(entity, field).strip():
+            raise InvalidError(f"{field} is missing", field=field)
+    check_texts(kind, {name: getattr(entity, name) for name in LENGTHS.get(kind, ())})
+    for field, (low, high) in RANGES.get(kind, {}).items():
+        if not low <= getattr(entity, field) <= high:
+            raise InvalidError(f"{field}: must be from {low} to {high}", field=field)
+    special = _SPECIAL.get(kind)
+    if special is not None:
+        special(entity)
+
+
+def check_texts(kind: type[Entity], values: Mapping[str, str]) -> None:
+    """Lengths and characters of the given text fields of ``kind``, phone and e-mail included."""
+    limits = LENGTHS[kind]
+    for field, value in values.items():
+        if len(value) > limits[field]:
+            raise InvalidError(f"{field}: longer than {limits[field]} characters", field=field)
+        if (_CONTROL_IN_TEXT if field in _TEXTS else _CONTROL).search(value):
+            raise InvalidError(f"{field}: control characters are not allowed", field=field)
+    phone, email = values.get("phone"), values.get("email")
+    if phone and normalise_number(phone) is None:
+        raise InvalidError("phone: not a telephone number", field="phone")
+    if email and not _EMAIL.fullmatch(email):
+        raise InvalidError("email: not an e-mail address", field="email")
+
+
+def _contact(contact: Contact) -> None:
+    if not contact.phone and not contact.email:
+        raise InvalidError("phone is missing", field="phone")
+
+
+def _program(program: Program) -> None:
+    kind = PROGRAMS.get(program.type)
+    if kind is None:
+        raise InvalidError(f"type: no program type {program.type!r}", field="type")
+    for key in kind.requires:
+        if not program.data.get(key):
+            raise InvalidError(f"{key} is missing", field=key)
+
+
+def _account(account: Account) -> None:
+    if account.type not in ACCOUNT_TYPES:
+        raise InvalidError(f"type: one of {', '.join(sorted(ACCOUNT_TYPES))}", field="type")
+    _settings(account.settings)
+
+
+def _provider(provider: Provider) -> None:
+    if provider.transport not in TRANSPORTS:
+        raise InvalidError(f"transport: one of {', '.join(sorted(TRANSPORTS))}", field="transport")
+    if provider.host and not _HOST.fullmatch(provider.host):
+        raise InvalidError("host: not a host name or address", field="host")
+    if provider.type == "sip" and not provider.host:
+        raise InvalidError("host is missing", field="host")
+    _settings(provider.settings)
+
+
+def _settings(settings: Mapping[str, Any]) -> None:
+    if len(msgspec.json.encode(settings)) > MAX_SETTINGS_BYTES:
+        raise InvalidError(f"settings: more than {MAX_SETTINGS_BYTES} bytes", field="settings")
+
+
+_SPECIAL: dict[type[Entity], Callable[[Any], None]] = {
+    Contact: _contact,
+    Program: _program,
+    Account: _account,
+    Provider: _provider,
+}
