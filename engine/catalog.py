@@ -7,7 +7,8 @@ not exist or belongs to somebody else is a ``NotFoundError`` either way, so ids 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from engine.auth import Principal
 from engine.clock import Clock
 from engine.config import Config
 from engine.errors import ConflictError, InvalidError, NotFoundError, NotReadyError
+from engine.media import MediaLibrary
 from engine.model import (
     Account,
     Campaign,
@@ -63,7 +65,7 @@ class Catalog:
     def __init__(self, store: Store, clock: Clock, config: Config) -> None:
         self._store = store
         self._clock = clock
-        self._config = config
+        self._media = MediaLibrary(config)
         # An edit reads, merges and writes; two of one kind at a time would lose one of them.
         self._edits: defaultdict[type[Entity], trio.Lock] = defaultdict(trio.Lock)
 
@@ -115,6 +117,8 @@ class Catalog:
             row = await self.visible(who, kind, entity_id)
             await self._check_unused(row)
             await self._store.delete(kind, row.id)
+            if isinstance(row, Recording):
+                await self._retire(row)
 
     # --- contacts and groups ---------------------------------------------------------------
     async def link(self, who: Principal, contact_id: int, group_id: int) -> Contact:
@@ -156,6 +160,46 @@ class Catalog:
         """The next members of ``group`` in the order they joined."""
         who.require("contact_list")
         return await self._store.export_contacts(group.id, after_link_id, limit)
+
+    # --- recordings ------------------------------------------------------------------------
+    async def set_media(
+        self, who: Principal, recording_id: int, chunks: AsyncIterator[bytes]
+    ) -> Recording:
+        """Take in the media of a recording; safe while a campaign plays the one before.
+
+        Raises what ``MediaLibrary.store`` raises.
+        """
+        who.require("recording_create")
+        await self.visible(who, Recording, recording_id)
+        media = await self._media.store(chunks)
+        async with self._edits[Recording]:
+            before = await self.visible(who, Recording, recording_id)
+            after = await self._store.update(
+                _replace(
+                    before,
+                    media_path=media.media_path,
+                    original_path=media.original_path,
+                    original_type=media.original_type,
+                    length_s=media.length_s,
+                    updated_at=self._clock(),
+                )
+            )
+            await self._retire(before)
+        return after
+
+    async def media_path(self, who: Principal, recording_id: int) -> Path:
+        """Where the WAV of a recording is; ``NotFoundError`` where none was uploaded."""
+        recording = await self.read(who, Recording, recording_id)
+        if not recording.media_path:
+            raise NotFoundError("Recording media not found")
+        return self._media.path(recording.media_path)
+
+    async def _retire(self, recording: Recording) -> None:
+        self._media.retire(recording.media_path, recording.original_path)
+        rows = await self._store.find(Recording, Query())
+        await self._media.sweep(
+            frozenset(path for row in rows for path in (row.media_path, row.original_path))
+        )
 
     # --- transmissions, spools, results ----------------------------------------------------
     async def spools(self, who: Principal, transmission_id: int, query: Query) -> list[Spool]:
