@@ -12,7 +12,7 @@ from engine.events import DomainEvent
 
 
 class Subscription:
-    """One reader's bounded queue. ``missed`` counts events that found it full since the last read."""
+    """One reader's bounded queue. ``missed`` counts events that found it full."""
 
     def __init__(self, size: int) -> None:
         self._send, self._receive = trio.open_memory_channel[DomainEvent](size)

@@ -1,7 +1,7 @@
 """Every setting of a node, typed, with its unit in its name.
 
-Read once by the composition root: defaults, then ``outspool.toml``, then ``OUTSPOOL_<SECTION>_<FIELD>``
-environment variables (``OUTSPOOL_HTTP_PORT=8081``), then command-line options.
+Read once by the composition root: defaults, then ``outspool.toml``, then environment variables
+``OUTSPOOL_<SECTION>_<FIELD>`` (``OUTSPOOL_HTTP_PORT=8081``), then command-line options.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class DialConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ring_timeout_s: float = 30.0
     call_limit_s: float = 3600.0
     media_timeout_s: float = 0.0  # 0 = off
-    allowed_prefixes: tuple[str, ...] = ()  # destinations we may dial; empty = all (toll-fraud guard)
+    allowed_prefixes: tuple[str, ...] = ()  # toll-fraud guard: what we may dial; empty = all
     trunk_failures_to_open: int = 5  # consecutive trunk failures that take a provider out of use
     trunk_cooldown_s: float = 15.0  # then one probe call after this long
 
@@ -124,7 +124,7 @@ def load(
 
     ``overrides`` has the TOML's shape and wins over everything.
     """
-    tree: dict[str, dict[str, Any]] = {}
+    tree: dict[str, Any] = {}
     if path is not None:
         try:
             tree = tomllib.loads(path.read_text())
@@ -132,8 +132,8 @@ def load(
             raise InvalidError(f"{path}: {error}") from error
     for section, values in _from_environ(environ).items():
         tree.setdefault(section, {}).update(values)
-    for section, values in overrides.items():
-        tree.setdefault(section, {}).update(values)
+    for section, chosen in overrides.items():
+        tree.setdefault(section, {}).update(chosen)
     try:
         return msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
@@ -142,12 +142,11 @@ def load(
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     tree: dict[str, dict[str, Any]] = {}
+    defaults = Config()
     for section in Config.__struct_fields__:
-        fields = type(getattr(Config(), section)).__struct_fields__
-        for field in fields:
+        for field in getattr(defaults, section).__struct_fields__:
             value = environ.get(f"OUTSPOOL_{section}_{field}".upper())
             if value is not None:
-                tree.setdefault(section, {})[field] = (
-                    value.split(",") if field == "allowed_prefixes" else value
-                )
+                parsed = value.split(",") if field == "allowed_prefixes" else value
+                tree.setdefault(section, {})[field] = parsed
     return tree

@@ -1,4 +1,4 @@
-"""The few exceptions of the engine, split by whose fault it is. Dialects map them to their codes."""
+"""The few exceptions of the engine, split by whose fault it is; dialects give them codes."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Gateway(Protocol):
         ...
 
     async def providers(self, providers: Mapping[int, Provider]) -> None:
-        """The active providers of this gateway's type, by id, whenever they change (registers, pools)."""
+        """The active providers of this gateway's type, by id, whenever they change."""
         ...
 
     async def deliver(self, order: Order, progress: Progress) -> Result:

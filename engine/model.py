@@ -142,7 +142,7 @@ class Recording(Entity, frozen=True, kw_only=True):
 
 
 class Program(Entity, frozen=True, kw_only=True):
-    """The logic of a delivery: ``type`` names a function of ``engine.programs``, ``data`` feeds it."""
+    """The logic of a delivery: ``type`` names an entry of ``engine.programs``, fed by ``data``."""
 
     name: str
     type: str
@@ -260,7 +260,7 @@ class SpoolResult(Entity, frozen=True, kw_only=True):
 
 
 class Media(msgspec.Struct, frozen=True):
-    """A recording as a gateway plays it: absolute path of an 8 kHz mono 16-bit WAV, and its length."""
+    """A recording as a gateway plays it: absolute path of an 8 kHz mono 16-bit WAV, length."""
 
     path: Path
     length_s: float

@@ -1,10 +1,10 @@
 """When the next spool may start: GCRA per campaign behind a start-time fair queue. Pure.
 
 Time is handed in (seconds on any monotonic clock), nothing here waits. A campaign's own pace is one
-timestamp, the *theoretical arrival time* of its next start (GCRA, ITU-T I.371 annex A); next = ideal +
-interval, so the count has no drift. Where a shared limit (node, trunk) holds several flows back, the
-one with the smallest start tag goes first (start-time fair queuing, Goyal 1996), with weights ∝ the
-pace each asked for: all get the same part of what they asked.
+timestamp, the *theoretical arrival time* of its next start (GCRA, ITU-T I.371 annex A);
+next = ideal + interval, so the count has no drift. Where a shared limit (node, trunk) holds several
+flows back, the one with the smallest start tag goes first (start-time fair queuing, Goyal 1996),
+with weights ∝ the pace each asked for: all get the same part of what they asked.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Gcra:
         self.ready_at = now
 
     def set_rate(self, per_s: float, now: float) -> None:
-        """Go on at another rate; a start already waited for at a slower one comes at the new interval."""
+        """Go on at another rate; the next start is at most one new interval away."""
         self._interval_s = 1.0 / per_s if per_s > 0 else 0.0
         self.ready_at = min(self.ready_at, now + self._interval_s)
 
@@ -46,7 +46,7 @@ class Gcra:
 
 
 class Limit:
-    """A limit nobody may exceed: at most ``per_s`` starts in any second, evenly spread, and ``channels`` up.
+    """A limit nobody may exceed: ``per_s`` starts in any second, evenly spread; ``channels`` up.
 
     The GCRA spreads; the window of the last starts makes the limit strict although the GCRA
     forgives lateness. 0 = no limit.
@@ -123,7 +123,7 @@ class Flow(Generic[Item]):
 
 
 class Grant(Generic[Item, Choice]):
-    """One item that may start now, with what was taken for it; ``due_at`` is when it ideally would have."""
+    """One item that may start now, with what was taken for it; ``due_at`` is its ideal time."""
 
     __slots__ = ("choice", "due_at", "flow", "item")
 
@@ -168,9 +168,14 @@ class Pacer(Generic[Item, Choice]):
             heapq.heapify(self._waiting)
             self._enqueue(flow, now)
 
-    def feed(self, flow: Flow[Item], items: Iterable[Item], now: float) -> None:
-        """More items for a flow."""
-        flow.items.extend(items)
+    def feed(
+        self, flow: Flow[Item], items: Iterable[Item], now: float, *, first: bool = False
+    ) -> None:
+        """More items for a flow, in order; ``first`` puts them before those it has."""
+        if first:
+            flow.items.extendleft(reversed(list(items)))
+        else:
+            flow.items.extend(items)
         self._wake(flow, now)
 
     def put_back(self, flow: Flow[Item], item: Item, now: float) -> None:
@@ -203,8 +208,8 @@ class Pacer(Generic[Item, Choice]):
     ) -> list[Grant[Item, Choice]]:
         """What may start now, at most ``limit``.
 
-        ``open_`` says whether any start is possible at all (node limits, some trunk free); ``choose``
-        takes the resources for an item (a trunk) or answers None when none is free for it.
+        ``open_`` says whether any start is possible at all (node limits, some trunk free);
+        ``choose`` takes the resources for an item (a trunk) or answers None when none is free.
         """
         self._mature(now)
         granted: list[Grant[Item, Choice]] = []
@@ -261,7 +266,7 @@ class Pacer(Generic[Item, Choice]):
             heapq.heappush(self._ready, (flow.start_tag, next(self._sequence), flow))
 
     def next_at(self, resources_at: float) -> float:
-        """When to look again: the next flow's time, or ``resources_at`` where flows were held for it."""
+        """When to look again: the next flow's time, or ``resources_at`` where flows were held."""
         at = self._waiting[0][0] if self._waiting else float("inf")
         if self._ready:
             at = min(at, resources_at) if self.held else 0.0

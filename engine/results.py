@@ -36,7 +36,7 @@ class Blame(StrEnum):
 
 
 class Reached(StrEnum):
-    """How far the attempt may have got; what may have reached a person is never redialled silently."""
+    """How far it may have got; what may have reached a person is never redialled silently."""
 
     NOTHING = "nothing"
     NETWORK = "network"
@@ -46,8 +46,8 @@ class Reached(StrEnum):
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one spool.
 
-    ``cause`` is a stable lower-case slug (``busy``, ``no_answer``, ``trunk_unavailable`` …) shown as
-    ICTCore's ``response``; ``code`` is the protocol's own word (``"486"``, ``"603 q850=21"``).
+    ``cause`` is a stable slug (``busy``, ``no_answer``, ``trunk_unavailable`` …) shown as a
+    transmission's ``response``; ``code`` is the protocol's own word (``"486"``, ``"603 q850=21"``).
     Times are aware UTC. ``talk_s`` runs from answer to end.
     """
 
@@ -74,7 +74,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def interrupted(cause: str = "interrupted") -> Result:
-    """The result of a spool whose outcome nobody saw: node or worker died. A person may have been reached."""
+    """Nobody saw the outcome: node or worker died. A person may have been reached."""
     return Result(
         disposition=Disposition.INTERRUPTED,
         cause=cause,
@@ -95,6 +95,4 @@ def screened(cause: str) -> Result:
 
 def node_failure(cause: str, reached: Reached = Reached.NOTHING) -> Result:
     """Our own fault (a bug, no worker, a full disk); the unknown counts against us."""
-    return Result(
-        disposition=Disposition.FAILED, cause=cause, blame=Blame.NODE, reached=reached
-    )
+    return Result(disposition=Disposition.FAILED, cause=cause, blame=Blame.NODE, reached=reached)

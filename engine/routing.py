@@ -1,4 +1,4 @@
-"""Which provider carries a destination: service and active flag, longest prefix, then weight. Pure."""
+"""Which provider carries a destination: service, active, longest prefix, then weight. Pure."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Router:
     def candidates(
         self, service: Service, number: str, exclude: Container[int] = ()
     ) -> list[Route]:
-        """Every provider that may carry it, longest matching prefix first, ``exclude``d ids left out."""
+        """Every provider that may carry it, longest match first, without ``exclude``d ids."""
         matches = [
             (*rewrite(p.prefix, number), p)
             for p in self._providers
@@ -93,6 +93,6 @@ class Router:
     def _advance(self, provider: Provider) -> None:
         # A provider back from a pause starts at the present, it has no saved-up turns.
         self._now = max(self._now, self._turn[provider.id])
-        self._turn[provider.id] = max(
-            self._turn[provider.id], self._now - provider.weight
-        ) + max(provider.weight, 1)
+        self._turn[provider.id] = max(self._turn[provider.id], self._now - provider.weight) + max(
+            provider.weight, 1
+        )

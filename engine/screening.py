@@ -14,18 +14,16 @@ _NUMBER = re.compile(r"\+?[0-9*#]{1,32}", re.ASCII)
 
 
 def normalise_number(phone: str) -> str | None:
-    """``phone`` without its decoration (blanks, dots, dashes, brackets), or None if not a number."""
+    """``phone`` without blanks, dots, dashes and brackets, or None if it is not a number."""
     number = _DECORATION.sub("", phone)
     return number if _NUMBER.fullmatch(number) else None
 
 
-def screen(
-    contact: Contact, service: Service, allowed_prefixes: Sequence[str]
-) -> tuple[str, str]:
+def screen(contact: Contact, service: Service, allowed_prefixes: Sequence[str]) -> tuple[str, str]:
     """``(destination, "")`` where the contact may be dialled, else ``("", cause)``.
 
-    Causes: ``missing_number``, ``invalid_number``, ``destination_not_allowed``. Prefixes are compared
-    without a leading ``+`` or ``00``.
+    Causes: ``missing_number``, ``invalid_number``, ``destination_not_allowed``, ``missing_email``.
+    Prefixes are compared without a leading ``+`` or ``00``.
     """
     if service not in Service.VOICE | Service.FAX | Service.SMS:
         return contact.email, "" if contact.email else "missing_email"

@@ -7,7 +7,7 @@ picture and ``outspool states`` are printed from ``TABLES``.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from engine.errors import IllegalTransitionError
 from engine.model import CampaignStatus as C
@@ -68,11 +68,17 @@ TABLES: dict[str, dict[tuple[StrEnum, Event], StrEnum]] = {
 }
 
 
+_BY_TYPE: dict[type[StrEnum], dict[tuple[StrEnum, Event], StrEnum]] = {
+    T: TABLES["transmission"],
+    S: TABLES["spool"],
+    C: TABLES["campaign"],
+}
+
+
 def advance(status: Status, event: Event) -> Status:
-    """The status after ``event``; raises ``IllegalTransitionError`` where the table has no such move."""
-    table = {T: TRANSMISSION, S: SPOOL, C: CAMPAIGN}[type(status)]
+    """The status after ``event``; ``IllegalTransitionError`` where the table has no such move."""
     try:
-        return table[status, event]  # type: ignore[index,return-value]
+        return cast("Status", _BY_TYPE[type(status)][status, event])
     except KeyError:
         raise IllegalTransitionError(
             f"{type(status).__name__} {status.value} does not take {event.value}"
@@ -81,5 +87,4 @@ def advance(status: Status, event: Event) -> Status:
 
 def may(status: Status, event: Event) -> bool:
     """Whether the table has the move; for questions before the deed."""
-    table = {T: TRANSMISSION, S: SPOOL, C: CAMPAIGN}[type(status)]
-    return (status, event) in table
+    return (status, event) in _BY_TYPE[type(status)]

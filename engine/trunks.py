@@ -139,7 +139,7 @@ class Trunks:
         )
 
     def ready_at(self, now: float) -> float:
-        """The earliest time at which a trunk that is not free now may be so without a call ending."""
+        """When a trunk that is not free now may be so without a call ending."""
         return min(
             (trunk.ready_at() for trunk in self._trunks.values() if not trunk.free(now)),
             default=float("inf"),
@@ -148,5 +148,3 @@ class Trunks:
     def statistics(self) -> dict[int, dict[str, Any]]:
         """Of every trunk, by provider id."""
         return {provider_id: trunk.statistics() for provider_id, trunk in self._trunks.items()}
-
-

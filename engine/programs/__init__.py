@@ -32,7 +32,7 @@ class ProgramType(msgspec.Struct, frozen=True, kw_only=True):
 
 async def _voicemessage(call: Call, material: Material) -> None:
     if material.recording is None:
-        raise ValueError("a voice message needs its recording")  # noqa: TRY003
+        raise ValueError("a voice message needs its recording")
     await voicemessage(call, material.recording)
 
 

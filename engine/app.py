@@ -1,0 +1,229 @@
+"""Engine: the one object the API holds. It is handed a store and gateways and runs the dialer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+import trio
+
+from engine import recovery, states
+from engine.bus import Bus
+from engine.campaigns import CampaignRunner
+from engine.catalog import Catalog
+from engine.clock import Clock, now
+from engine.config import Config
+from engine.dispatcher import Dispatcher
+from engine.errors import NoProviderError, NotFoundError, NotReadyError
+from engine.events import CampaignChanged
+from engine.gateway import Gateway, Inbound
+from engine.model import Campaign, CampaignStatus, Provider
+from engine.sends import SingleSends
+from engine.store.base import Condition, Op, Query, Store
+from engine.work import Work, prepare
+
+log = structlog.get_logger("engine")
+
+MAX_INBOUND = 1000
+
+
+class Engine:
+    """The dialer of one node. ``run`` serves until ``stop`` or cancellation."""
+
+    def __init__(
+        self, *, config: Config, store: Store, gateways: Mapping[str, Gateway], clock: Clock = now
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.clock = clock
+        self.bus = Bus()
+        self.catalog = Catalog(store, clock, config)
+        self._gateways = gateways
+        self._dispatcher = Dispatcher(
+            config=config, store=store, gateways=gateways, bus=self.bus, clock=clock
+        )
+        self._sends: SingleSends | None = None
+        self._runners: dict[int, CampaignRunner] = {}
+        self._verbs = trio.Lock()  # campaign verbs one after the other
+        self._nursery: trio.Nursery | None = None
+        self._scope = trio.CancelScope()
+        self.ready = False
+
+    # --- running --------------------------------------------------------------------------------
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Recover, start gateways, go on with what was running; ready when dispatching.
+
+        The gateways outlive the dispatcher, so that calls cut by ``stop`` are hung up properly.
+        """
+        await recovery.recover(self.store, self.config.retry, self.clock)
+        send_inbound, receive_inbound = trio.open_memory_channel[Inbound](MAX_INBOUND)
+        async with send_inbound, receive_inbound, trio.open_nursery() as gateways:
+            for gateway in self._gateways.values():
+                await gateways.start(gateway.run, send_inbound)
+            await self.providers_changed()
+            with self._scope:
+                await self._dispatch(task_status)
+            self.ready = False
+            gateways.cancel_scope.cancel()
+
+    async def _dispatch(self, task_status: trio.TaskStatus[None]) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await nursery.start(self._dispatcher.run)
+            self._sends = SingleSends(
+                store=self.store,
+                dispatcher=self._dispatcher,
+                config=self.config,
+                clock=self.clock,
+            )
+            await nursery.start(self._sends.run)
+            for campaign_id in await self.store.running_campaigns():
+                await self._resume(campaign_id)
+            self.ready = True
+            task_status.started()
+
+    async def drain(self) -> None:
+        """Start nothing more; return when every call that is up has ended."""
+        self.ready = False
+        await self._dispatcher.drain()
+
+    def stop(self) -> None:
+        """Hang up what is up, record it, end ``run``."""
+        self._scope.cancel()
+
+    # --- campaigns ------------------------------------------------------------------------------
+    async def start_campaign(self, campaign_id: int) -> Campaign:
+        """Start or resume; it goes on across restarts until stopped or exhausted.
+
+        Raises ``NotFoundError`` (campaign, program, recording, account), ``NotReadyError`` (running
+        already, recording without media, node not ready), ``NoProviderError``.
+        """
+        async with self._verbs:
+            campaign = await self._campaign(campaign_id)
+            if not states.may(campaign.status, states.Event.START):
+                raise NotReadyError(f"Campaign is {campaign.status.value}")
+            if not self.ready:
+                raise NotReadyError("The node is not ready")
+            work = await self._work(campaign)
+            if not self._dispatcher.carries(work.service):
+                raise NoProviderError("No provider available")
+            await self._set_status(campaign, states.Event.START)
+            self._launch(campaign, work)
+            return await self._campaign(campaign_id)
+
+    async def stop_campaign(self, campaign_id: int) -> Campaign:
+        """Pause: nothing more is started, calls that are up go on to their end.
+
+        Raises ``NotFoundError``; ``NotReadyError`` where it is not running.
+        """
+        async with self._verbs:
+            campaign = await self._campaign(campaign_id)
+            if not states.may(campaign.status, states.Event.STOP):
+                raise NotReadyError(f"Campaign is {campaign.status.value}")
+            await self._set_status(campaign, states.Event.STOP)
+            runner = self._runners.pop(campaign_id, None)
+            if runner is not None:
+                runner.scope.cancel()
+            return await self._campaign(campaign_id)
+
+    async def campaign_changed(self, campaign_id: int) -> None:
+        """A campaign was edited: pace, program, account and tries hold from the next contact on."""
+        async with self._verbs:
+            runner = self._runners.get(campaign_id)
+            campaign = await self.store.get(Campaign, campaign_id)
+            if runner is None or campaign is None:
+                return
+            runner.work = await self._work(campaign)
+            runner.set_pace(campaign.calls_per_minute)
+
+    async def _campaign(self, campaign_id: int) -> Campaign:
+        campaign = await self.store.get(Campaign, campaign_id)
+        if campaign is None:
+            raise NotFoundError("Campaign not found")
+        return campaign
+
+    async def _work(self, campaign: Campaign) -> Work:
+        return await prepare(
+            self.store,
+            self.config,
+            campaign.program_id,
+            campaign.account_id,
+            owner_id=campaign.owner_id,
+            campaign_id=campaign.id,
+            try_allowed=campaign.try_allowed,
+        )
+
+    async def _resume(self, campaign_id: int) -> None:
+        """Go on with a campaign that was running when the node went down."""
+        campaign = await self._campaign(campaign_id)
+        try:
+            self._launch(campaign, await self._work(campaign))
+        except (NotFoundError, NotReadyError) as error:
+            log.error("campaign_cannot_go_on", campaign_id=campaign_id, cause=str(error))  # noqa: TRY400
+            await self._set_status(campaign, states.Event.STOP)
+
+    def _launch(self, campaign: Campaign, work: Work) -> None:
+        assert self._nursery is not None  # noqa: S101 - ready says so
+        runner = CampaignRunner(
+            campaign,
+            work,
+            store=self.store,
+            dispatcher=self._dispatcher,
+            config=self.config,
+            clock=self.clock,
+        )
+        self._runners[campaign.id] = runner
+        self._nursery.start_soon(self._run_campaign, campaign.id, runner)
+
+    async def _run_campaign(self, campaign_id: int, runner: CampaignRunner) -> None:
+        if not await runner.run():
+            return
+        async with self._verbs:
+            if self._runners.get(campaign_id) is runner:
+                del self._runners[campaign_id]
+                await self._set_status(await self._campaign(campaign_id), states.Event.EXHAUST)
+
+    async def _set_status(self, campaign: Campaign, event: states.Event) -> None:
+        status: CampaignStatus = states.advance(campaign.status, event)
+        at = self.clock()
+        await self.store.set_campaign_status(campaign.id, status, at)
+        self.bus.publish(CampaignChanged(at=at, campaign_id=campaign.id, status=status))
+
+    # --- transmissions --------------------------------------------------------------------------
+    async def send(self, transmission_id: int) -> int:
+        """Send one transmission now; see ``SingleSends.send``."""
+        if not self.ready or self._sends is None:
+            raise NotReadyError("The node is not ready")
+        return await self._sends.send(transmission_id)
+
+    async def retry(self, transmission_id: int) -> int:
+        """The same as ``send`` (specs/ictcore.md §5.1)."""
+        return await self.send(transmission_id)
+
+    # --- providers and reports ------------------------------------------------------------------
+    async def providers_changed(self) -> None:
+        """A provider was created, edited or deleted: routing and gateways follow."""
+        active = Query(conditions=(Condition("active", Op.EQ, True),))
+        providers = await self.store.find(Provider, active)
+        self._dispatcher.replace_providers(providers)
+        for kind, gateway in self._gateways.items():
+            await gateway.providers({p.id: p for p in providers if p.type == kind})
+
+    def health(self) -> dict[str, Any]:
+        """Whether work can be taken, and why not."""
+        return {
+            "ready": self.ready,
+            "draining": self._dispatcher.draining,
+            "store": self._dispatcher.store_fault or "ok",
+        }
+
+    def statistics(self) -> dict[str, Any]:
+        """Numbers of every part."""
+        return {
+            "dispatcher": self._dispatcher.statistics(),
+            "gateways": {kind: gateway.statistics() for kind, gateway in self._gateways.items()},
+            "store": dict(self.store.statistics()),
+            "bus": self.bus.statistics(),
+            "campaigns_running": len(self._runners),
+        }

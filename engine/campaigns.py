@@ -1,0 +1,180 @@
+"""A running campaign: keeps its flow filled in keyset order, brings retries back, sees the end.
+
+Memory does not grow with the group: at most ``PREFETCH_MAX`` contacts are held, whatever its size,
+and contacts added after the start are dialled too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import structlog
+import trio
+
+from engine import screening
+from engine.clock import Clock
+from engine.config import Config
+from engine.dispatcher import Dispatcher
+from engine.errors import UnavailableError
+from engine.model import Campaign
+from engine.results import Result, screened
+from engine.store.base import Candidate, Intent, Store
+from engine.work import Job, Work
+
+log = structlog.get_logger("campaigns")
+
+PREFETCH_MIN = 16
+PREFETCH_MAX = 4096
+PREFETCH_S = 0.25
+"""Contacts held ready: a quarter of a second of the campaign's pace, within the bounds."""
+
+POLL_S = 5.0
+"""How often a campaign that waits for its last calls looks for contacts added meanwhile."""
+
+RECHECK = timedelta(seconds=1)
+STORE_RETRY_S = 1.0
+
+
+def prefetch(calls_per_minute: float) -> int:
+    """How many contacts to hold ready for a pace."""
+    return min(PREFETCH_MAX, max(PREFETCH_MIN, int(calls_per_minute / 60 * PREFETCH_S)))
+
+
+class CampaignRunner:
+    """Feeds one campaign into the dispatcher until nothing of it is left to do."""
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        work: Work,
+        *,
+        store: Store,
+        dispatcher: Dispatcher,
+        config: Config,
+        clock: Clock,
+    ) -> None:
+        self.work = work
+        self.scope = trio.CancelScope()
+        self._id = campaign.id
+        self._group_id = campaign.group_id
+        self._position = campaign.cursor
+        self._store = store
+        self._dispatcher = dispatcher
+        self._config = config
+        self._clock = clock
+        self._flow = dispatcher.open_flow(campaign.id, campaign.calls_per_minute / 60)
+        self._flow.on_low = self._nudge
+        self._size = 0
+        self._resize(campaign.calls_per_minute)
+        self._nudged = trio.Event()
+        self._open = 0  # jobs handed to the dispatcher and not ended
+        self._queued_retries: set[int] = set()
+        self._next_due: datetime | None = None
+        self._no_more_new = False
+
+    def _resize(self, calls_per_minute: float) -> None:
+        self._size = prefetch(calls_per_minute)
+        self._flow.low_water = self._size // 2
+
+    def set_pace(self, calls_per_minute: float) -> None:
+        """Another pace from now on."""
+        self._resize(calls_per_minute)
+        self._dispatcher.set_pace(self._flow, calls_per_minute / 60)
+
+    async def run(self) -> bool:
+        """Feed until every contact has its final result (True) or ``scope`` is cancelled (False).
+
+        Calls that are up when it is cancelled go on to their end.
+        """
+        try:
+            with self.scope:
+                self._next_due = await self._store.next_due_at(self._id)
+                while not await self._round():
+                    await self._wait()
+                return True
+        finally:
+            self._dispatcher.close_flow(self._flow)
+        return False
+
+    async def _round(self) -> bool:
+        """Refill once; True when nothing is left: no candidate, no call up, no retry to come."""
+        self._nudged = trio.Event()
+        try:
+            fed = await self._refill()
+        except UnavailableError as error:
+            log.warning("campaign_waits_for_store", campaign_id=self._id, cause=str(error))
+            await trio.sleep(STORE_RETRY_S)
+            return False
+        return not fed and not self._open and self._next_due is None
+
+    def _nudge(self) -> None:
+        self._nudged.set()
+
+    async def _wait(self) -> None:
+        """Until the prefetch runs low, a retry falls due, or the last call ended."""
+        idle = not self._open and self._next_due is None
+        if idle or (len(self._flow.items) < self._flow.low_water and not self._no_more_new):
+            return
+        delay_s = POLL_S if self._no_more_new else float("inf")
+        if self._next_due is not None and len(self._queued_retries) < self._size:
+            due_in_s = (self._next_due - self._clock()).total_seconds()
+            delay_s = min(delay_s, max(due_in_s, 0.0))
+        with trio.move_on_after(delay_s):
+            await self._nudged.wait()
+
+    async def _refill(self) -> int:
+        """Bring due retries, then new contacts, up to the prefetch; returns how many were found."""
+        due = await self._due(self._size - len(self._queued_retries))
+        await self._hand_over(due, first=True)
+        room = self._size - len(self._flow.items)
+        if room <= 0:
+            return len(due)
+        new = await self._store.new_candidates(self._id, self._group_id, self._position, room)
+        self._no_more_new = len(new) < room
+        await self._hand_over(new, first=False)
+        if new:
+            self._position = new[-1].link_id
+        return len(due) + len(new)
+
+    async def _due(self, room: int) -> list[Candidate]:
+        now = self._clock()
+        if room <= 0 or self._next_due is None or self._next_due > now:
+            return []
+        due = await self._store.due_candidates(self._id, now, list(self._queued_retries), room)
+        if len(due) < room:
+            # Those in the flow are still pending in the store and hide the next due time.
+            hidden = bool(due or self._queued_retries)
+            later = now + RECHECK
+            self._next_due = later if hidden else await self._store.next_due_at(self._id)
+        return due
+
+    async def _hand_over(self, candidates: Sequence[Candidate], *, first: bool) -> None:
+        """Screen, record those we do not dial, queue the others."""
+        refused: list[tuple[Intent, Result]] = []
+        jobs = [job for c in candidates if (job := self._screen(c, refused)) is not None]
+        if refused:
+            intents, results = zip(*refused, strict=True)
+            await self._store.screen_out(intents, results)
+            self._dispatcher.counters.screened += len(refused)
+        self._open += len(jobs)
+        self._queued_retries.update(job.transmission_id for job in jobs if job.transmission_id)
+        self._dispatcher.feed(self._flow, jobs, first=first)
+
+    def _screen(self, candidate: Candidate, refused: list[tuple[Intent, Result]]) -> Job | None:
+        destination, cause = screening.screen(
+            candidate.contact, self.work.service, self._config.dial.allowed_prefixes
+        )
+        if cause:
+            refused.append((self.work.intent(candidate, self._clock()), screened(cause)))
+            return None
+        return Job(self.work, candidate, destination, ended=self._ended)
+
+    def _ended(self, job: Job, due_at: datetime | None) -> None:
+        self._open -= 1
+        self._queued_retries.discard(job.transmission_id)
+        if due_at is not None:
+            self._next_due = min(self._next_due or due_at, due_at)
+            self._nudge()
+        elif self._no_more_new and not self._open:
+            self._nudge()

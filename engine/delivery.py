@@ -1,0 +1,198 @@
+"""One spool from its durable intent to its durable result; the dispatcher owns the tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from uuid import UUID
+
+import msgspec
+import structlog
+import trio
+
+from engine import retry, states
+from engine.bus import Bus
+from engine.clock import Clock
+from engine.config import Config
+from engine.errors import UnavailableError
+from engine.events import SpoolChanged, TransmissionEnded
+from engine.gateway import Gateway, Order, Stage
+from engine.model import SpoolStatus, TransmissionStatus
+from engine.results import Blame, Disposition, Reached, Result, node_failure
+from engine.routing import Route
+from engine.store.base import Begun, Outcome, Store
+from engine.trunks import Trunk
+from engine.work import Job
+
+log = structlog.get_logger("delivery")
+
+STORE_RETRY_S = 1.0
+"""How often a store that refused a write is tried again."""
+
+GATEWAY_GRACE_S = 60.0
+"""Beyond ring time-out and call limit a gateway that has not answered is broken."""
+
+
+class Started(msgspec.Struct, frozen=True):
+    """A spool whose intent is durable."""
+
+    job: Job
+    trunk: Trunk
+    route: Route
+    begun: Begun
+    uid: UUID
+
+
+def cancelled() -> Result:
+    """The result of a spool that we gave up ourselves; how far it had got is not known."""
+    return Result(
+        disposition=Disposition.CANCELLED,
+        cause="cancelled",
+        blame=Blame.NODE,
+        reached=Reached.PERSON,
+    )
+
+
+class Courier:
+    """Hands orders to gateways and records what became of them."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        store: Store,
+        gateways: Mapping[str, Gateway],
+        bus: Bus,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._gateways = gateways
+        self._bus = bus
+        self._clock = clock
+        self.closing = False  # shutting down: a store that refuses is not waited for
+
+    async def deliver(self, spool: Started) -> Result:
+        """The gateway's result; whatever goes wrong in a gateway counts against us."""
+        order = self._order(spool)
+        deadline_s = order.ring_timeout_s + order.call_limit_s + GATEWAY_GRACE_S
+        try:
+            with trio.fail_after(deadline_s):
+                return await self._gateways[order.provider.type].deliver(
+                    order, partial(self._progress, spool)
+                )
+        except trio.TooSlowError:
+            log.error("gateway_stuck", spool_id=order.spool_id, deadline_s=deadline_s)  # noqa: TRY400
+            return node_failure("gateway_stuck", Reached.PERSON)
+        except Exception:
+            log.exception("gateway_error", spool_id=order.spool_id)
+            return node_failure("gateway_error", Reached.PERSON)
+
+    def _order(self, spool: Started) -> Order:
+        work, dial = spool.job.work, self._config.dial
+        return Order(
+            spool_id=spool.begun.spool_id,
+            uid=spool.uid,
+            service=work.service,
+            provider=spool.route.provider,
+            destination=spool.route.number,
+            program=work.program,
+            caller_id=work.caller_id,
+            caller_name=work.caller_name,
+            ring_timeout_s=dial.ring_timeout_s,
+            call_limit_s=dial.call_limit_s,
+            media_timeout_s=dial.media_timeout_s,
+        )
+
+    def _progress(self, spool: Started, stage: Stage, at: datetime) -> None:
+        if stage is Stage.CONNECTED:
+            self._store.connected(spool.begun.spool_id, at)
+        if self._bus.listening:
+            status = SpoolStatus.CONNECTED if stage is Stage.CONNECTED else SpoolStatus.INITIATED
+            self._bus.publish(self._changed(spool, status, at, stage=stage.value))
+
+    def _changed(
+        self,
+        spool: Started,
+        status: SpoolStatus,
+        at: datetime,
+        *,
+        stage: str = "",
+        response: str = "",
+    ) -> SpoolChanged:
+        return SpoolChanged(
+            at=at,
+            spool_id=spool.begun.spool_id,
+            transmission_id=spool.begun.transmission_id,
+            campaign_id=spool.job.work.campaign_id,
+            status=status,
+            stage=stage,
+            response=response,
+        )
+
+    def begun(self, spool: Started, at: datetime) -> None:
+        """Tell who listens that a spool exists."""
+        if self._bus.listening:
+            self._bus.publish(self._changed(spool, SpoolStatus.INITIATED, at))
+
+    def plan(self, spool: Started, result: Result, *, next_trunk: bool) -> Outcome:
+        """What follows from a result: done, another try, the next trunk, or failed for good."""
+        now = self._clock()
+        due_at = now if next_trunk else self._retry_at(spool, result, now)
+        if result.succeeded:
+            event = states.Event.SUCCEED
+        else:
+            event = states.Event.RETRY if due_at else states.Event.FAIL
+        return Outcome(
+            spool_id=spool.begun.spool_id,
+            transmission_id=spool.begun.transmission_id,
+            campaign_id=spool.job.work.campaign_id,
+            result=result,
+            transmission_status=states.advance(TransmissionStatus.PROCESSING, event),
+            due_at=due_at,
+            at=now,
+        )
+
+    def _retry_at(self, spool: Started, result: Result, now: datetime) -> datetime | None:
+        return retry.decide(
+            self._config.retry,
+            try_done=spool.begun.try_done,
+            try_allowed=spool.job.work.try_allowed,
+            result=result,
+            now=now,
+        )
+
+    async def record(self, outcome: Outcome) -> bool:
+        """Make the outcome durable, however long the store refuses; False where we had to give up.
+
+        What could not be recorded before the node closed is found as interrupted at its next start.
+        """
+        while True:
+            try:
+                await self._store.finish_spool(outcome)
+            except UnavailableError as error:
+                log.warning("result_waits", spool_id=outcome.spool_id, cause=str(error))
+                if self.closing:
+                    return False
+                await trio.sleep(STORE_RETRY_S)
+            else:
+                return True
+
+    def announce(self, spool: Started, outcome: Outcome) -> None:
+        """Tell who listens how it ended."""
+        if not self._bus.listening:
+            return
+        status = SpoolStatus.COMPLETED if outcome.result.succeeded else SpoolStatus.FAILED
+        cause = outcome.result.cause
+        self._bus.publish(self._changed(spool, status, outcome.at, response=cause))
+        if outcome.transmission_status is not TransmissionStatus.PENDING:
+            self._bus.publish(
+                TransmissionEnded(
+                    at=outcome.at,
+                    transmission_id=outcome.transmission_id,
+                    campaign_id=outcome.campaign_id,
+                    status=outcome.transmission_status,
+                    response=cause,
+                )
+            )

@@ -1,0 +1,163 @@
+"""What a spool needs beside its contact, resolved once per campaign: program, media, caller."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from engine.config import Config
+from engine.errors import NotFoundError, NotReadyError
+from engine.gateway import Call
+from engine.gateway import Program as BoundProgram
+from engine.model import Account, Media, Program, Recording, Service
+from engine.programs import PROGRAMS, Material
+from engine.store.base import Candidate, Intent, Store
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a spool that all contacts of a campaign share."""
+
+    service: Service
+    program: BoundProgram
+    program_id: int
+    origin: str
+    title: str
+    owner_id: int | None
+    account_id: int | None = None
+    caller_id: str = ""
+    caller_name: str = ""
+    campaign_id: int | None = None
+    try_allowed: int = 1
+
+    def intent(
+        self,
+        candidate: Candidate,
+        at: datetime,
+        *,
+        destination: str = "",
+        provider_id: int | None = None,
+        counts_try: bool = True,
+    ) -> Intent:
+        """The intent of a spool: what the store commits before anything leaves."""
+        return Intent(
+            uid=uuid4(),
+            at=at,
+            service=self.service,
+            destination=destination,
+            provider_id=provider_id,
+            account_id=self.account_id,
+            contact_id=candidate.contact.id,
+            program_id=self.program_id,
+            owner_id=self.owner_id,
+            transmission_id=candidate.transmission.id if candidate.transmission else 0,
+            campaign_id=self.campaign_id,
+            link_id=candidate.link_id,
+            title=self.title,
+            origin=self.origin,
+            try_allowed=self.try_allowed,
+            counts_try=counts_try,
+        )
+
+
+class Job:
+    """One contact on its way to one spool.
+
+    ``exclude`` holds the providers that already failed in this try. ``begun`` is called once the
+    spool is durable (with its id) or when it never will be (None); ``ended`` once nothing of the
+    job is left in the dispatcher, with the time of its retry where there is one.
+    """
+
+    __slots__ = (
+        "begun",
+        "candidate",
+        "counts_try",
+        "destination",
+        "ended",
+        "exclude",
+        "work",
+    )
+
+    def __init__(
+        self,
+        work: Work,
+        candidate: Candidate,
+        destination: str,
+        *,
+        ended: Callable[[Job, datetime | None], None],
+        begun: Callable[[int | None], None] | None = None,
+        exclude: frozenset[int] = frozenset(),
+        counts_try: bool = True,
+    ) -> None:
+        self.work = work
+        self.candidate = candidate
+        self.destination = destination
+        self.ended = ended
+        self.begun = begun
+        self.exclude = exclude
+        self.counts_try = counts_try
+
+    @property
+    def transmission_id(self) -> int:
+        """The transmission, or 0 where the spool's intent will create it."""
+        return self.candidate.transmission.id if self.candidate.transmission else 0
+
+
+async def prepare(
+    store: Store, config: Config, program_id: int, account_id: int | None, **fields: Any
+) -> Work:
+    """Resolve program, media and caller id.
+
+    Raises ``NotFoundError`` for a missing program, account or recording, ``NotReadyError`` where
+    the program's type has no function here or its recording has no media yet.
+    """
+    program = await store.get(Program, program_id)
+    if program is None:
+        raise NotFoundError("Program not found")
+    kind = PROGRAMS.get(program.type)
+    if kind is None:
+        raise NotReadyError(f"Programs of type {program.type} cannot be sent by this node")
+    material = Material(recording=await _recording(store, config, program))
+    account = await _account(store, account_id)
+    return Work(
+        service=kind.service,
+        program=partial(_play_through, kind.function, material),
+        program_id=program.id,
+        origin=program.type,
+        account_id=account_id,
+        caller_id=account.phone if account else "",
+        caller_name=f"{account.first_name} {account.last_name}".strip() if account else "",
+        **{"title": program.name, "owner_id": program.owner_id} | fields,
+    )
+
+
+async def _play_through(
+    function: Callable[[Call, Material], Awaitable[None]], material: Material, call: Call
+) -> None:
+    await function(call, material)
+
+
+async def _recording(store: Store, config: Config, program: Program) -> Media | None:
+    recording_id = program.data.get("recording_id")
+    if recording_id is None:
+        return None
+    recording = await store.get(Recording, recording_id)
+    if recording is None:
+        raise NotFoundError("Recording not found")
+    if not recording.media_path:
+        raise NotReadyError(f"Recording {recording.id} has no media yet")
+    path = (config.data_path / recording.media_path).resolve()
+    return Media(path=path, length_s=recording.length_s)
+
+
+async def _account(store: Store, account_id: int | None) -> Account | None:
+    if account_id is None:
+        return None
+    account = await store.get(Account, account_id)
+    if account is None:
+        raise NotFoundError("Account not found")
+    return account
