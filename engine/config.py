@@ -20,6 +20,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The node as a whole."""
 
     data_dir: str = "outspool-data"  # database, keys, media
+    gateways: tuple[str, ...] = ("sip", "loopback")  # those this node runs
     calls_per_second: float = 0.0  # node-wide start rate, 0 = no limit
     channels: int = 2000  # spools up at once, node-wide
     drain_timeout_s: float = 60.0  # how long SIGTERM lets calls end by themselves
@@ -140,6 +141,9 @@ def load(
         raise InvalidError(f"configuration: {error}") from error
 
 
+_LISTS = frozenset({"allowed_prefixes", "gateways"})
+
+
 def _from_environ(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     tree: dict[str, dict[str, Any]] = {}
     defaults = Config()
@@ -147,6 +151,6 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         for field in getattr(defaults, section).__struct_fields__:
             value = environ.get(f"OUTSPOOL_{section}_{field}".upper())
             if value is not None:
-                parsed = value.split(",") if field == "allowed_prefixes" else value
+                parsed = value.split(",") if field in _LISTS else value
                 tree.setdefault(section, {})[field] = parsed
     return tree
