@@ -1,0 +1,50 @@
+"""Whom we do not dial."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.model import Contact, Service
+from engine.screening import normalise_number, screen
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        ("+49 (30) 123-456", "+4930123456"),
+        ("030.123/456", "030123456"),
+        ("*62#", "*62#"),
+        ("", None),
+        ("alice", None),
+        ("1" * 33, None),
+        ("12\r\nContact: x", None),
+        ("1;2", None),
+        ("sip:1@host", None),
+        ("١٢٣", None),
+        ("++1", None),
+    ],
+)
+def test_normalise(written: str, number: str | None) -> None:
+    assert normalise_number(written) == number
+
+
+@given(written=st.text(max_size=40))
+def test_nothing_but_digits_ever_leaves(written: str) -> None:
+    number = normalise_number(written)
+    assert number is None or set(number) <= set("+0123456789*#")
+
+
+def test_causes() -> None:
+    assert screen(Contact(phone="12 34"), Service.VOICE, ()) == ("1234", "")
+    assert screen(Contact(), Service.VOICE, ()) == ("", "missing_number")
+    assert screen(Contact(phone="x"), Service.SMS, ()) == ("", "invalid_number")
+    assert screen(Contact(), Service.EMAIL, ()) == ("", "missing_email")
+    assert screen(Contact(email="a@b"), Service.EMAIL, ()) == ("a@b", "")
+
+
+@pytest.mark.parametrize("phone", ["+4930", "004930", "4930"])
+def test_allow_list_ignores_how_international_is_written(phone: str) -> None:
+    assert screen(Contact(phone=phone), Service.VOICE, ("+49",)) == (phone, "")
+    assert screen(Contact(phone=phone), Service.VOICE, ("44",))[1] == "destination_not_allowed"
