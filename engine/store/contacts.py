@@ -1,0 +1,207 @@
+"""Contacts and groups: membership, import and export, and whom a campaign may try next."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, bindparam, delete, insert, literal_column, select, update
+
+from engine.errors import NotFoundError
+from engine.model import Contact, Group, Transmission
+from engine.store import queries, schema
+from engine.store.base import Candidate, ContactRow
+from engine.store.codec import codec, micros, moment, new_uids
+from engine.store.rows import columns
+from engine.store.statements import Bulk, Statement, source
+from engine.store.transaction import Transaction
+
+_link, _contact, _group = schema.contact_link, schema.contact, schema.contact_group
+_transmission = schema.transmission
+
+_TEXTS = ContactRow.__struct_fields__
+_LAST_IDS = "SELECT name, seq FROM sqlite_sequence WHERE name IN ('contact', 'contact_link')"
+
+
+def link(tx: Transaction, contact_id: int, group_id: int) -> bool:
+    """Put a contact into a group; False where it was there already."""
+    for kind, entity_id in ((Contact, contact_id), (Group, group_id)):
+        if queries.get(tx.connection, kind, entity_id) is None:
+            raise NotFoundError(f"{kind.__name__} {entity_id} not found")
+    if _IS_MEMBER.run(tx.connection, group_id=group_id, contact_id=contact_id).fetchone():
+        return False
+    _JOIN.run(tx.connection, group_id=group_id, contact_id=contact_id)
+    _ADD.run(tx.connection, group_id=group_id, more=1)
+    return True
+
+
+def unlink(tx: Transaction, contact_id: int, group_id: int) -> bool:
+    """Take it out; False where it was not there."""
+    if not _LEAVE.run(tx.connection, group_id=group_id, contact_id=contact_id).rowcount:
+        return False
+    _ADD.run(tx.connection, group_id=group_id, more=-1)
+    return True
+
+
+def import_rows(
+    tx: Transaction,
+    group_id: int,
+    owner_id: int | None,
+    rows: Sequence[ContactRow],
+    at: datetime,
+) -> int:
+    """Create the contacts and link them."""
+    if not _ADD.run(tx.connection, group_id=group_id, more=len(rows)).rowcount:
+        raise NotFoundError(f"Group {group_id} not found")
+    last: dict[str, int] = dict(tx.connection.execute(_LAST_IDS).fetchall())
+    first, stamp = last.get("contact", 0) + 1, micros(at)
+    ids = range(first, first + len(rows))
+    _CONTACTS.run(
+        tx.connection,
+        [
+            (contact_id, uid, owner_id, stamp, stamp, *_texts(row))
+            for contact_id, uid, row in zip(ids, new_uids(len(rows)), rows, strict=True)
+        ],
+    )
+    _LINKS.run(tx.connection, [(group_id, contact_id) for contact_id in ids])
+    return len(rows)
+
+
+def _texts(row: ContactRow) -> tuple[str, ...]:
+    return tuple(getattr(row, name) for name in _TEXTS)
+
+
+def members(
+    connection: sqlite3.Connection, group_id: int, after_link_id: int, limit: int
+) -> list[Candidate]:
+    """Members in the order they joined."""
+    rows = _MEMBERS.run(connection, group_id=group_id, after=after_link_id, limit=limit)
+    return _new(rows)
+
+
+def new_candidates(
+    connection: sqlite3.Connection,
+    campaign_id: int,
+    group_id: int,
+    after_link_id: int,
+    limit: int,
+) -> list[Candidate]:
+    """Members without a transmission of the campaign."""
+    rows = _UNTRIED.run(
+        connection, campaign_id=campaign_id, group_id=group_id, after=after_link_id, limit=limit
+    )
+    return _new(rows)
+
+
+def due_candidates(
+    connection: sqlite3.Connection,
+    campaign_id: int,
+    now: datetime,
+    exclude: Collection[int],
+    limit: int,
+) -> list[Candidate]:
+    """Pending transmissions due by now, earliest first; campaign 0 = those of none."""
+    # More than asked for, so that the excluded ones cannot crowd out the others.
+    rows = (_DUE if campaign_id else _DUE_ALONE).run(
+        connection, campaign_id=campaign_id, now=micros(now), limit=limit + len(exclude)
+    )
+    return [_due(row) for row in rows if row[0] not in exclude][:limit]
+
+
+def next_due_at(connection: sqlite3.Connection, campaign_id: int) -> datetime | None:
+    """When the earliest pending transmission is due."""
+    statement = _NEXT_DUE if campaign_id else _NEXT_DUE_ALONE
+    row = statement.run(connection, campaign_id=campaign_id).fetchone()
+    return None if row is None else moment(row[0])
+
+
+def _new(rows: sqlite3.Cursor) -> list[Candidate]:
+    named = codec(Contact).named
+    return [Candidate(contact=Contact(**named(row[1:])), link_id=row[0]) for row in rows]
+
+
+def _due(row: Sequence[Any]) -> Candidate:
+    split = len(Transmission.__struct_fields__)
+    transmission = Transmission(**codec(Transmission).named(row[:split]))
+    return Candidate(
+        contact=Contact(**codec(Contact).named(row[split:])), transmission=transmission
+    )
+
+
+_IS_MEMBER = Statement(
+    select(_link.c.link_id).where(
+        _link.c.group_id == bindparam("group_id"), _link.c.contact_id == bindparam("contact_id")
+    )
+)
+_JOIN = Statement(
+    insert(_link)
+    .values(group_id=bindparam("group_id"), contact_id=bindparam("contact_id"))
+    .inline()
+)
+_LEAVE = Statement(
+    delete(_link).where(
+        _link.c.group_id == bindparam("group_id"), _link.c.contact_id == bindparam("contact_id")
+    )
+)
+_ADD = Statement(
+    update(_group)
+    .values(contact_total=_group.c.contact_total + bindparam("more"))
+    .where(_group.c.id == bindparam("group_id"))
+)
+
+
+def _insert_bulk(table: Any, names: Sequence[str]) -> Bulk:
+    rows = source(*names)
+    return Bulk(rows, insert(table).from_select(list(names), select(*rows.columns)))
+
+
+_CONTACTS = _insert_bulk(_contact, ["id", "uid", "owner_id", "created_at", "updated_at", *_TEXTS])
+_LINKS = _insert_bulk(_link, ["group_id", "contact_id"])
+
+_joined = (
+    select(_link.c.link_id, *columns(Contact).values())
+    .select_from(_link.join(_contact, _contact.c.id == _link.c.contact_id))
+    .where(_link.c.group_id == bindparam("group_id"), _link.c.link_id > bindparam("after"))
+    .order_by(_link.c.link_id)
+    .limit(bindparam("limit"))
+)
+_MEMBERS = Statement(_joined)
+_UNTRIED = Statement(
+    _joined.where(
+        ~select(_transmission.c.id)
+        .where(
+            _transmission.c.campaign_id == bindparam("campaign_id"),
+            _transmission.c.contact_id == _link.c.contact_id,
+        )
+        .exists()
+    )
+)
+_campaign_id, _due_at = _transmission.c.campaign_id, _transmission.c.due_at
+_of_campaign: ColumnElement[bool] = _campaign_id == bindparam("campaign_id")
+_of_none: ColumnElement[bool] = _campaign_id.is_(None)
+_pending: ColumnElement[bool] = literal_column(f"transmission.{schema.PENDING}")
+
+
+def _due_of(whose: ColumnElement[bool]) -> Statement:
+    return Statement(
+        select(*columns(Transmission).values(), *columns(Contact).values())
+        .select_from(_transmission.join(_contact, _contact.c.id == _transmission.c.contact_id))
+        .where(whose, _pending, _due_at <= bindparam("now"))
+        .order_by(_due_at)
+        .limit(bindparam("limit"))
+    )
+
+
+def _next_due_of(whose: ColumnElement[bool]) -> Statement:
+    return Statement(
+        select(_due_at)
+        .where(whose, _pending, _due_at.is_not(None))
+        .order_by(_due_at)
+        .limit(literal_column("1"))
+    )
+
+
+_DUE, _DUE_ALONE = _due_of(_of_campaign), _due_of(_of_none)
+_NEXT_DUE, _NEXT_DUE_ALONE = _next_due_of(_of_campaign), _next_due_of(_of_none)

@@ -1,0 +1,198 @@
+"""The embedded store: SQLite in WAL mode, one writer, some readers."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from engine.clock import Clock
+from engine.model import CampaignStatus, Entity
+from engine.results import Result
+from engine.store import batch, contacts, nouns, queries, reports
+from engine.store.base import Begun, Candidate, ContactRow, Intent, Interrupted, Outcome, Query
+from engine.store.reader import Readers
+from engine.store.writer import Writer
+
+E = TypeVar("E", bound=Entity)
+
+_STATEMENTS = 512  # prepared statements a connection keeps
+
+_WRITER = """
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = FULL;
+    PRAGMA foreign_keys = ON;
+    PRAGMA busy_timeout = 5000;
+    PRAGMA cache_size = -16384;
+    PRAGMA wal_autocheckpoint = 4000;
+    PRAGMA journal_size_limit = 67108864;
+"""
+_READER = """
+    PRAGMA query_only = ON;
+    PRAGMA busy_timeout = 5000;
+    PRAGMA cache_size = -2048;
+"""
+
+
+def connect(path: Path, pragmas: str) -> sqlite3.Connection:
+    """A connection in the driver's autocommit mode: we begin transactions ourselves."""
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=_STATEMENTS
+    )
+    try:
+        connection.executescript(pragmas)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+class SqliteStore:
+    """``engine.store.base.Store`` on a file. Open it with ``engine.store.open_store``."""
+
+    def __init__(
+        self, path: Path, *, clock: Clock, readers: int, max_batch: int, max_queue: int
+    ) -> None:
+        self._writer = Writer(
+            partial(connect, path, _WRITER),
+            batch.Batch(clock).run,
+            max_batch=max_batch,
+            max_queue=max_queue,
+        )
+        self._readers = Readers(partial(connect, path, _READER), readers)
+
+    async def aclose(self) -> None:
+        """See ``Store.aclose``."""
+        await self._writer.aclose()
+        await self._readers.aclose()
+
+    # --- plain nouns ---------------------------------------------------------------------------
+
+    async def insert(self, entity: E) -> E:
+        """See ``Store.insert``; ``InvalidError`` names a reference that leads nowhere."""
+        return cast("E", await self._writer.submit(lambda tx: nouns.insert_row(tx, entity)))
+
+    async def update(self, entity: E) -> E:
+        """See ``Store.update``."""
+        return cast("E", await self._writer.submit(lambda tx: nouns.update_row(tx, entity)))
+
+    async def delete(self, kind: type[Entity], entity_id: int) -> bool:
+        """See ``Store.delete``. Rows keep a deleted owner's id, which is never given again."""
+        while nouns.detaches(kind) and await self._writer.submit(
+            lambda tx: nouns.detach_some(tx, kind, entity_id)
+        ):
+            pass
+        gone = await self._writer.submit(lambda tx: nouns.delete_row(tx, kind, entity_id))
+        return bool(gone)
+
+    async def get(self, kind: type[E], entity_id: int) -> E | None:
+        """See ``Store.get``."""
+        return await self._readers.run(queries.get, kind, entity_id)
+
+    async def find(self, kind: type[E], query: Query) -> list[E]:
+        """See ``Store.find``. LIKE folds the case of ASCII letters only, as SQLite does."""
+        return await self._readers.run(queries.find, kind, query)
+
+    async def count(self, kind: type[Entity], query: Query) -> int:
+        """See ``Store.count``."""
+        return await self._readers.run(queries.count, kind, query)
+
+    # --- contacts and groups -------------------------------------------------------------------
+
+    async def link(self, contact_id: int, group_id: int) -> bool:
+        """See ``Store.link``; ``NotFoundError`` where one of them is not."""
+        return bool(await self._writer.submit(lambda tx: contacts.link(tx, contact_id, group_id)))
+
+    async def unlink(self, contact_id: int, group_id: int) -> bool:
+        """See ``Store.unlink``."""
+        return bool(await self._writer.submit(lambda tx: contacts.unlink(tx, contact_id, group_id)))
+
+    async def import_contacts(
+        self, group_id: int, owner_id: int | None, rows: Sequence[ContactRow], at: datetime
+    ) -> int:
+        """See ``Store.import_contacts``; ``NotFoundError`` where the group is not."""
+        work = partial(_import, group_id=group_id, owner_id=owner_id, rows=rows, at=at)
+        return int(await self._writer.submit(work, weight=max(1, len(rows))))
+
+    async def export_contacts(
+        self, group_id: int, after_link_id: int, limit: int
+    ) -> list[Candidate]:
+        """See ``Store.export_contacts``."""
+        return await self._readers.run(contacts.members, group_id, after_link_id, limit)
+
+    # --- the hot path --------------------------------------------------------------------------
+
+    async def new_candidates(
+        self, campaign_id: int, group_id: int, after_link_id: int, limit: int
+    ) -> list[Candidate]:
+        """See ``Store.new_candidates``."""
+        return await self._readers.run(
+            contacts.new_candidates, campaign_id, group_id, after_link_id, limit
+        )
+
+    async def due_candidates(
+        self, campaign_id: int, now: datetime, exclude: Sequence[int], limit: int
+    ) -> list[Candidate]:
+        """See ``Store.due_candidates``."""
+        return await self._readers.run(
+            contacts.due_candidates, campaign_id, now, frozenset(exclude), limit
+        )
+
+    async def next_due_at(self, campaign_id: int) -> datetime | None:
+        """See ``Store.next_due_at``."""
+        return await self._readers.run(contacts.next_due_at, campaign_id)
+
+    async def begin_spools(self, intents: Sequence[Intent]) -> list[Begun | None]:
+        """See ``Store.begin_spools``. None also where the contact or program is gone."""
+        if not intents:
+            return []
+        answer = await self._writer.submit(batch.Begin(intents), weight=len(intents))
+        return cast("list[Begun | None]", answer)
+
+    def connected(self, spool_id: int, at: datetime) -> None:
+        """See ``Store.connected``."""
+        self._writer.post(batch.Connected(spool_id, at))
+
+    async def finish_spool(self, outcome: Outcome) -> None:
+        """See ``Store.finish_spool``."""
+        await self._writer.submit(batch.Finish(outcome))
+
+    async def screen_out(self, intents: Sequence[Intent], results: Sequence[Result]) -> None:
+        """See ``Store.screen_out``."""
+        if intents:
+            await self._writer.submit(batch.Screen(intents, results), weight=len(intents))
+
+    # --- campaigns, recovery, reports ------------------------------------------------------------
+
+    async def set_campaign_status(
+        self, campaign_id: int, status: CampaignStatus, at: datetime
+    ) -> None:
+        """See ``Store.set_campaign_status``."""
+        await self._writer.submit(lambda tx: nouns.set_campaign_status(tx, campaign_id, status, at))
+
+    async def running_campaigns(self) -> list[int]:
+        """See ``Store.running_campaigns``."""
+        return await self._readers.run(reports.running_campaigns)
+
+    async def campaign_tally(self, campaign_id: int) -> dict[str, int]:
+        """See ``Store.campaign_tally``."""
+        return await self._readers.run(reports.campaign_tally, campaign_id)
+
+    async def interrupted_spools(self, node_id: int, limit: int) -> list[Interrupted]:
+        """See ``Store.interrupted_spools``."""
+        return await self._readers.run(reports.interrupted_spools, node_id, limit)
+
+    async def counts(self, owner_id: int | None) -> dict[str, int]:
+        """See ``Store.counts``."""
+        return await self._readers.run(reports.counts, owner_id)
+
+    def statistics(self) -> Mapping[str, Any]:
+        """See ``Store.statistics``."""
+        return self._writer.statistics() | self._readers.statistics()
+
+
+def _import(tx: Any, **arguments: Any) -> int:
+    return contacts.import_rows(tx, **arguments)

@@ -1,0 +1,100 @@
+"""SQLAlchemy Core statements, compiled once and run on the raw driver.
+
+Python's ``sqlite3`` gives up the interpreter lock at every step of a statement and, beside a busy
+event loop, may wait milliseconds to get it back. So the hot path asks for one step per many rows:
+``Bulk`` feeds a chunk of rows to one statement, and ``Bulk.json`` gets an answer as one value.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import ClauseElement, FromClause, column, func, select, table
+from sqlalchemy.dialects import sqlite
+
+DIALECT = sqlite.dialect(paramstyle="qmark")
+
+Row = Sequence[Any]
+
+
+class Statement:
+    """A compiled statement and the order of its parameters."""
+
+    def __init__(self, statement: ClauseElement) -> None:
+        compiled = statement.compile(dialect=DIALECT)
+        self.sql = str(compiled)
+        self.names: list[str] = getattr(compiled, "positiontup", None) or []
+        self._constants: Mapping[str, Any] = compiled.params
+
+    def run(self, connection: sqlite3.Connection, **values: Any) -> sqlite3.Cursor:
+        """Execute with the named values (constants of the statement are known)."""
+        return self.run_with(connection, values)
+
+    def run_with(self, connection: sqlite3.Connection, values: Mapping[str, Any]) -> sqlite3.Cursor:
+        """Execute with a map of values."""
+        constants = self._constants
+        return connection.execute(
+            self.sql, [values[n] if n in values else constants[n] for n in self.names]
+        )
+
+
+class Bulk:
+    """A statement over the rows of ``source``, a table of parameters.
+
+    ``WITH v (a, b) AS (VALUES (?, ?), …)`` stands before the statement. Chunk sizes are few, so
+    that the driver's statement cache holds them all.
+    """
+
+    SIZES = (256, 64, 16, 4, 1)
+
+    def __init__(self, source: FromClause, statement: ClauseElement) -> None:
+        names = [item.name for item in source.columns]
+        body = Statement(statement)
+        if body.names:  # they would have to be bound after those of the rows
+            raise ValueError(f"parameters outside the rows: {body.names}")
+        self._body = body.sql
+        self._head = f"WITH v ({', '.join(names)}) AS (VALUES "
+        self._row = f"({', '.join('?' * len(names))})"
+        self._sql = {size: self._text(size) for size in self.SIZES}
+
+    def run(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
+        """Execute for all rows; how many rows it changed."""
+        changed = 0
+        for chunk in self._chunks(rows):
+            flat = list(itertools.chain.from_iterable(chunk))
+            changed += connection.execute(self._sql[len(chunk)], flat).rowcount
+        return changed
+
+    def json(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> list[list[Any]]:
+        """Execute for all rows a select of one JSON array of arrays; the inner arrays."""
+        found: list[list[Any]] = []
+        for chunk in self._chunks(rows):
+            flat = list(itertools.chain.from_iterable(chunk))
+            [value] = connection.execute(self._sql[len(chunk)], flat).fetchone()
+            found += orjson.loads(value)
+        return found
+
+    def _text(self, size: int) -> str:
+        return f"{self._head}{', '.join([self._row] * size)}) {self._body}"
+
+    def _chunks(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+        start = 0
+        for size in self.SIZES:
+            while len(rows) - start >= size:
+                yield rows[start : start + size]
+                start += size
+
+
+def source(*names: str) -> FromClause:
+    """The table of parameters of a ``Bulk``."""
+    return table("v", *(column(name) for name in names))
+
+
+def as_json(statement: Any) -> Any:
+    """The rows of a select as one JSON array of arrays (see ``Bulk.json``)."""
+    inner = statement.subquery()
+    return select(func.json_group_array(func.json_array(*inner.columns)))
