@@ -30,7 +30,7 @@ async def wait_for_line(
 ) -> str:
     """Read a process's output up to the line that holds ``wanted``, and return all that was read.
 
-    Raises ``AssertionError`` with everything read when the stream ends or the deadline passes first.
+    Raises ``AssertionError`` with all that was read when the stream or the deadline ends first.
     """
     seen = bytearray()
     with trio.move_on_after(deadline_s):
@@ -50,7 +50,7 @@ async def wait_until(
     Raises ``AssertionError`` naming ``what`` when the deadline passes first.
     """
     with trio.move_on_after(deadline_s):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - a process has no events for us
             await trio.sleep(_POLL_S)
         return
     raise AssertionError(f"not within {deadline_s} s: {what}")
