@@ -60,6 +60,14 @@ class Histogram:
                 return min(edge, self.max_s)
         return 0.0
 
+    def milliseconds(self) -> dict[str, float]:
+        """p50, p99 and maximum, for people."""
+        return {
+            "p50": round(self.quantile_s(0.5) * 1000, 3),
+            "p99": round(self.quantile_s(0.99) * 1000, 3),
+            "max": round(self.max_s * 1000, 3),
+        }
+
 
 class NodeStatistics:
     """What a node did since it started."""
@@ -100,9 +108,5 @@ class NodeStatistics:
             "dispositions": {d.value: n for d, n in self.dispositions.items()},
             "answer_seizure_ratio": round(answered / ended, 4) if ended else None,
             "average_call_s": round(self.talk_s / answered, 3) if answered else None,
-            "pacing_lag_ms": {
-                "p50": round(self.pacing_lag.quantile_s(0.5) * 1000, 3),
-                "p99": round(self.pacing_lag.quantile_s(0.99) * 1000, 3),
-                "max": round(self.pacing_lag.max_s * 1000, 3),
-            },
+            "pacing_lag_ms": self.pacing_lag.milliseconds(),
         }
