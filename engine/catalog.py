@@ -345,7 +345,7 @@ class Catalog:
 def _check_editable(row: Entity, changes: Mapping[str, Any]) -> None:
     """What is at work, or done, keeps what it was about."""
     if isinstance(row, Campaign) and row.status is CampaignStatus.RUNNING:
-        frozen: tuple[str, ...] = ("program_id", "group_id", "account_id")
+        frozen: tuple[str, ...] = ("group_id",)
     elif isinstance(row, Transmission) and row.status not in _EDITABLE:
         frozen = ("program_id", "contact_id", "account_id")
     else:

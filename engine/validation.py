@@ -68,6 +68,7 @@ REQUIRED: dict[type[Entity], tuple[str, ...]] = {
 }
 
 ACCOUNT_TYPES = frozenset({"account", "extension", "did", "eaddress"})
+PROVIDER_TYPES = frozenset({"sip", "loopback"})  # the gateways there are (engine.model.Provider)
 TRANSPORTS = frozenset({"udp", "tcp", "tls"})
 MAX_SETTINGS_BYTES = 16_384  # as JSON
 
@@ -129,6 +130,8 @@ def _account(account: Account) -> None:
 
 
 def _provider(provider: Provider) -> None:
+    if provider.type not in PROVIDER_TYPES:
+        raise InvalidError(f"type: one of {', '.join(sorted(PROVIDER_TYPES))}", field="type")
     if provider.transport not in TRANSPORTS:
         raise InvalidError(f"transport: one of {', '.join(sorted(TRANSPORTS))}", field="transport")
     if provider.host and not _HOST.fullmatch(provider.host):

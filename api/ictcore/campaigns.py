@@ -1,0 +1,172 @@
+"""/campaigns: a program run over a group at a pace."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET
+
+from api.ictcore.fields import (
+    OWNER_FILTERS,
+    Id,
+    Integer,
+    Number,
+    Text,
+    changes,
+    plain,
+    read_body,
+    seconds,
+)
+from api.ictcore.lists import page, rows
+from api.paging import Filter, integer, string
+from api.routing import Ask, Created, Done, Item, Reply, Route, Rows
+from engine.model import Campaign, Program
+from engine.store.base import Op
+
+
+class CampaignBody(msgspec.Struct, kw_only=True):
+    """A campaign as clients write it; ``cpm`` is calls per minute. Program and group are needed."""
+
+    program_id: Id = UNSET
+    group_id: Id = UNSET
+    account_id: Id = UNSET
+    cpm: Number = UNSET
+    try_allowed: Integer = UNSET
+    source: Text = UNSET
+
+
+class CampaignView(msgspec.Struct, kw_only=True):
+    """A campaign as clients read it; ``tally`` (live counts by outcome) only when read alone."""
+
+    campaign_id: int
+    program_id: int
+    program_type: str | None
+    group_id: int
+    account_id: int | None
+    cpm: float
+    try_allowed: int
+    contact_total: int
+    contact_done: int
+    status: str
+    source: str
+    last_run: int | None
+    user_id: int | None
+    created_by: int | None
+    date_created: int | None
+    last_updated: int | None
+    tally: dict[str, int] | None = None
+
+
+FILTERS = {
+    "campaign_id": Filter("id", Op.EQ, integer),
+    "program_id": Filter("program_id", Op.EQ, integer),
+    "group_id": Filter("group_id", Op.EQ, integer),
+    "account_id": Filter("account_id", Op.EQ, integer),
+    "status": Filter("status", Op.CONTAINS, string),
+    **OWNER_FILTERS,
+}
+_NAMES = {"cpm": "calls_per_minute"}
+
+
+def to_json(
+    campaign: Campaign, program: Program | None, tally: dict[str, int] | None = None
+) -> CampaignView:
+    """The campaign on the wire."""
+    return CampaignView(
+        campaign_id=campaign.id,
+        program_id=campaign.program_id,
+        program_type=None if program is None else program.type,
+        group_id=campaign.group_id,
+        account_id=campaign.account_id,
+        cpm=plain(campaign.calls_per_minute),
+        try_allowed=campaign.try_allowed,
+        contact_total=campaign.contact_total,
+        contact_done=campaign.contact_done,
+        status=campaign.status.value,
+        source=campaign.source,
+        last_run=seconds(campaign.last_run),
+        user_id=campaign.owner_id,
+        created_by=campaign.owner_id,
+        date_created=seconds(campaign.created_at),
+        last_updated=seconds(campaign.updated_at),
+        tally=tally,
+    )
+
+
+async def create(ask: Ask) -> Reply:
+    """POST /campaigns."""
+    given = changes(await read_body(ask, CampaignBody, creating=True), _NAMES)
+    campaign = await ask.engine.catalog.create(
+        ask.who, Campaign(**{"program_id": 0, "group_id": 0, **given})
+    )
+    return Created("campaign_id", campaign.id)
+
+
+async def index(ask: Ask) -> Reply:
+    """GET /campaigns."""
+    query, limit = page(ask, FILTERS)
+    found = await ask.engine.catalog.find(ask.who, Campaign, query)
+    programs = await ask.engine.catalog.by_id(Program, {row.program_id for row in found})
+    return rows(found, limit, lambda row: to_json(row, programs.get(row.program_id)))
+
+
+async def show(ask: Ask) -> Reply:
+    """GET /campaigns/{campaign_id}."""
+    return await _shown(
+        ask, await ask.engine.catalog.read(ask.who, Campaign, ask.id("campaign_id"))
+    )
+
+
+async def update(ask: Ask) -> Reply:
+    """PUT /campaigns/{campaign_id}; a new pace holds at once, also while it runs."""
+    given = changes(await read_body(ask, CampaignBody, creating=False), _NAMES)
+    campaign = await ask.engine.catalog.update(ask.who, Campaign, ask.id("campaign_id"), given)
+    await ask.engine.campaign_changed(campaign.id)
+    return await _shown(ask, campaign)
+
+
+async def delete(ask: Ask) -> Reply:
+    """DELETE /campaigns/{campaign_id}; its transmissions stay."""
+    await ask.engine.catalog.delete(ask.who, Campaign, ask.id("campaign_id"))
+    return Done()
+
+
+async def start(ask: Ask) -> Reply:
+    """PUT /campaigns/{campaign_id}/start."""
+    ask.who.require("campaign_start")
+    campaign = await ask.engine.catalog.visible(ask.who, Campaign, ask.id("campaign_id"))
+    await ask.engine.start_campaign(campaign.id)
+    return Done()
+
+
+async def stop(ask: Ask) -> Reply:
+    """PUT /campaigns/{campaign_id}/stop; calls that are up go on to their end."""
+    ask.who.require("campaign_stop")
+    campaign = await ask.engine.catalog.visible(ask.who, Campaign, ask.id("campaign_id"))
+    await ask.engine.stop_campaign(campaign.id)
+    return Done()
+
+
+async def _shown(ask: Ask, campaign: Campaign) -> Reply:
+    programs = await ask.engine.catalog.by_id(Program, {campaign.program_id})
+    tally = await ask.engine.catalog.tally(campaign)
+    return Item(to_json(campaign, programs.get(campaign.program_id), tally))
+
+
+_ONE = "/campaigns/{campaign_id}"
+
+ROUTES = (
+    Route(verb="POST", path="/campaigns", handler=create, summary="Create a campaign",
+          answer=Created, view="campaign_id", body=CampaignBody, statuses=(404,)),
+    Route(verb="GET", path="/campaigns", handler=index, summary="List campaigns",
+          answer=Rows, view=CampaignView, filters=FILTERS),
+    Route(verb="GET", path=_ONE, handler=show, summary="Read a campaign",
+          answer=Item, view=CampaignView),
+    Route(verb="PUT", path=_ONE, handler=update, summary="Update a campaign, also while it runs",
+          answer=Item, view=CampaignView, body=CampaignBody, statuses=(423,)),
+    Route(verb="DELETE", path=_ONE, handler=delete, summary="Delete a campaign that is not running",
+          answer=Done, statuses=(417, 423)),
+    Route(verb="PUT", path=_ONE + "/start", handler=start, summary="Start or resume dialling",
+          answer=Done, statuses=(423,)),
+    Route(verb="PUT", path=_ONE + "/stop", handler=stop, summary="Stop dialling",
+          answer=Done, statuses=(423,)),
+)  # fmt: skip

@@ -1,0 +1,71 @@
+"""How ICTCore's replies look as the guide documents them.
+
+Creates answer ``{"contact_id": 1}``, statuses ``{"status": "completed"}``, deeds without a result a
+bare ``true`` (never an empty body: deployed clients take that for a failure), ids are numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+import orjson
+from quart import Response, request
+
+from api.ictcore.errors import describe
+from api.routing import Created, File, Item, Reply, Rows, Status
+
+
+class Guide:
+    """The guide's mount."""
+
+    def render(self, reply: Reply) -> Response:
+        """The response to a request that was served: always 200."""
+        if isinstance(reply, File):
+            return _download(reply)
+        response = _json(self.spell(reply), 200)
+        if isinstance(reply, Rows) and reply.more:
+            response.headers["Link"] = f'<{_next_page(len(reply.views))}>; rel="next"'
+        return response
+
+    def spell(self, reply: Reply) -> Any:
+        """What a reply says, as JSON values."""
+        match reply:
+            case Created(key, id_):
+                return {key: id_}
+            case Item(view):
+                return msgspec.to_builtins(view)
+            case Rows(views):
+                return [msgspec.to_builtins(view) for view in views]
+            case Status(status):
+                return {"status": status}
+            case _:
+                return True
+
+    def refuse(self, error: Exception) -> Response:
+        """ICTCore's error body."""
+        status, message = describe(error, request.path)
+        response = _json({"error": {"code": status, "message": message}}, status)
+        if status == 401:  # noqa: PLR2004 - Unauthorized
+            response.headers["WWW-Authenticate"] = 'Bearer, Basic realm="Outspool", charset="UTF-8"'
+        return response
+
+
+def _json(value: Any, status: int) -> Response:
+    return Response(orjson.dumps(value), status, content_type="application/json")
+
+
+def _download(file: File) -> Response:
+    response = Response(file.chunks, 200, content_type=file.content_type)
+    response.headers["Content-Disposition"] = f'attachment; filename="{file.name}"'
+    if file.length is not None:
+        response.content_length = file.length
+    return response
+
+
+def _next_page(shown: int) -> str:
+    args = request.args.to_dict()
+    args["offset"] = str(int(args.get("offset") or 0) + shown)
+    args["limit"] = str(shown)
+    return f"{request.path}?{urlencode(args)}"

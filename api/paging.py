@@ -1,0 +1,83 @@
+"""Filters and pages of list calls, out of the query string. Shared by the dialects.
+
+A filter that is not in a resource's table is ignored; one that is must make sense
+(``InvalidError`` names it), so a slip never lists everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from engine.errors import InvalidError
+from engine.store.base import Condition, Op, Query
+
+DEFAULT_LIMIT = 5000
+MAX_LIMIT = 10_000
+_MAX_TEXT = 255
+_MAX_INTEGER = 2**63 - 1
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """One key of the query string: the field it compares, how, and how its value is read."""
+
+    field: str
+    op: Op
+    read: Callable[[str], Any]
+
+
+def integer(text: str) -> int:
+    """A whole number that the store can compare."""
+    value = int(text) if text.isascii() and text.strip("-").isdigit() else None
+    if value is None or abs(value) > _MAX_INTEGER:
+        raise ValueError("a whole number")
+    return value
+
+
+def string(text: str) -> str:
+    """A piece of text."""
+    if len(text) > _MAX_TEXT:
+        raise ValueError(f"at most {_MAX_TEXT} characters")
+    return text
+
+
+def boolean(text: str) -> bool:
+    """A flag: 1 or 0, also as words."""
+    words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    if text.lower() not in words:
+        raise ValueError("1 or 0")
+    return words[text.lower()]
+
+
+def epoch(text: str) -> datetime:
+    """A point in time as Unix seconds."""
+    try:
+        return datetime.fromtimestamp(integer(text), UTC)
+    except (OverflowError, OSError, ValueError):
+        raise ValueError("Unix seconds") from None
+
+
+def parse(args: Mapping[str, str], filters: Mapping[str, Filter]) -> Query:
+    """The query a list call asks for; an empty value means that the filter was not given."""
+    conditions = tuple(
+        Condition(spec.field, spec.op, _read(name, args[name], spec.read))
+        for name, spec in filters.items()
+        if args.get(name)
+    )
+    limit = _read("limit", args.get("limit") or str(DEFAULT_LIMIT), integer)
+    offset = _read("offset", args.get("offset") or "0", integer)
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidError(f"limit: must be from 1 to {MAX_LIMIT}", field="limit")
+    if offset < 0:
+        raise InvalidError("offset: must not be negative", field="offset")
+    return Query(conditions=conditions, limit=limit, offset=offset)
+
+
+def _read(name: str, text: str, read: Callable[[str], Any]) -> Any:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise InvalidError(f"{name}: must be {error}", field=name) from None
