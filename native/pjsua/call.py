@@ -1,0 +1,198 @@
+"""One outbound call inside a worker: pjsua2's callbacks turned into lines for the node."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import pjsua2 as pj
+
+from native.pjsua import sdp
+from native.pjsua.wire import CallSpec, Final, Origin, Remote, Verb
+
+_ORIGINS = {
+    pj.PJSIP_EVENT_RX_MSG: Origin.WIRE,
+    pj.PJSIP_EVENT_TIMER: Origin.TIMER,
+    pj.PJSIP_EVENT_TRANSPORT_ERROR: Origin.TRANSPORT,
+}
+_MAX_REASON = 120
+
+
+class Desk(Protocol):
+    """What a call needs of its worker."""
+
+    def say(self, *words: Any) -> None:
+        """Send one line to the node with the next batch."""
+        ...
+
+    def touched(self, call: WorkerCall) -> None:
+        """Have ``report`` called once the current events are handled."""
+        ...
+
+    def ended(self, call: WorkerCall, number: int) -> None:
+        """The call is over (its slot may not be free yet)."""
+        ...
+
+
+class WorkerCall(pj.Call):  # type: ignore[misc]
+    """A pooled pjsua2 call: made once, used for many calls, never destroyed.
+
+    Destroying a ``Call`` whose slot was given away silences the new call in that slot.
+    """
+
+    def __init__(self, account: pj.Account, desk: Desk) -> None:
+        super().__init__(account)
+        self._desk = desk
+        self.number = -1
+        self._clear()
+
+    def _clear(self) -> None:
+        self._status = 0
+        self._said_status = 0
+        self._rang = self._up = self._said_up = self._answered = False
+        self._media_changed = False
+        self._remote_text = ""
+        self._said_remote = Remote()
+        self._hung_up = False
+
+    def place(self, number: int, spec: CallSpec) -> None:
+        """Send the INVITE; raises ``pj.Error`` where the stack refuses."""
+        self._clear()
+        self.number = number
+        self._rtp = (spec.rtp_host, spec.rtp_port)
+        prm = pj.CallOpParam(True)
+        prm.opt.videoCount = 0
+        prm.opt.customCallId = spec.call_id
+        prm.txOption.localUri = spec.from_uri
+        if spec.headers:
+            headers = pj.SipHeaderVector()
+            for name, value in spec.headers:
+                header = pj.SipHeader()
+                header.hName = name
+                header.hValue = value
+                headers.append(header)
+            prm.txOption.headers = headers
+        self.makeCall(spec.request_uri, prm)
+
+    def hang_up(self) -> None:
+        """CANCEL or BYE, whichever fits; nothing where that was done already."""
+        if self._hung_up or self.number < 0:
+            return
+        self._hung_up = True
+        self.hangup(pj.CallOpParam())
+
+    # pjsua2's callbacks
+
+    def onCallSdpCreated(self, prm: Any) -> None:  # noqa: N802
+        """Put the RTP engine's address into every SDP pjsua makes."""
+        offer = not prm.remSdp.wholeSdp
+        prm.sdp.wholeSdp = sdp.rewrite(prm.sdp.wholeSdp, *self._rtp, offer=offer)
+
+    def onCallState(self, prm: Any) -> None:  # noqa: N802
+        """Note how far the call got; the end is said at once, the rest with the batch."""
+        info = self.getInfo()
+        state = info.state
+        if state == pj.PJSIP_INV_STATE_DISCONNECTED:
+            self._say_end(info, prm.e)
+            return
+        if state == pj.PJSIP_INV_STATE_EARLY:
+            self._rang = True
+            self._status = info.lastStatusCode
+        elif state == pj.PJSIP_INV_STATE_CONNECTING:
+            self._answered = True
+        elif state == pj.PJSIP_INV_STATE_CONFIRMED:
+            self._answered = self._up = True
+        self._desk.touched(self)
+
+    def onCallMediaState(self, prm: Any) -> None:  # noqa: N802, ARG002
+        """The far end's address, codec or direction may have changed."""
+        self._media_changed = True
+        self._desk.touched(self)
+
+    def onCallTsxState(self, prm: Any) -> None:  # noqa: N802
+        """Keep the far end's last SDP: telephone-event and the profile are only there."""
+        event = prm.e
+        if event.type != pj.PJSIP_EVENT_TSX_STATE:
+            return
+        body = event.body
+        change = body.tsxState
+        if change.type != pj.PJSIP_EVENT_RX_MSG:
+            return
+        text = sdp.body(change.src.rdata.wholeMsg)
+        if text:
+            self._remote_text = text
+            self._media_changed = True
+            self._desk.touched(self)
+
+    # lines to the node
+
+    def report(self) -> None:
+        """Say what changed since the last time, in one line."""
+        if self.number < 0:
+            return
+        remote = self._changed_remote()
+        if self._up and not self._said_up:
+            self._said_up = True
+            self._desk.say(Verb.UP, self.number, remote)
+        elif not self._up and self._status != self._said_status:
+            self._said_status = self._status
+            self._desk.say(Verb.RING, self.number, self._status, remote)
+        elif remote is not None:
+            self._desk.say(Verb.MEDIA, self.number, remote)
+
+    def _changed_remote(self) -> Remote | None:
+        if not self._media_changed:
+            return None
+        self._media_changed = False
+        if not sdp.plain_rtp(self._remote_text):
+            # pjsua would go on with SAVP as if it were plain RTP.
+            self.hang_up()
+            return None
+        remote = self._read_remote()
+        if remote == self._said_remote:
+            return None
+        self._said_remote = remote
+        return remote
+
+    def _read_remote(self) -> Remote:
+        # The info must be held: its media vector dies with it.
+        info = self.getInfo()
+        for media in info.media:
+            if media.type != pj.PJMEDIA_TYPE_AUDIO:
+                continue
+            try:
+                stream = self.getStreamInfo(media.index)
+            except pj.Error:
+                # Inactive or 0.0.0.0 from the start, or a failed update: there is no stream.
+                continue
+            active = media.status == pj.PJSUA_CALL_MEDIA_ACTIVE
+            host, _, port = stream.remoteRtpAddress.rpartition(":")
+            return Remote(
+                host=host,
+                port=int(port),
+                payload_type=stream.txPt,
+                dtmf_payload_type=sdp.dtmf_payload(self._remote_text),
+                send=active and bool(stream.dir & pj.PJMEDIA_DIR_ENCODING) and host != "0.0.0.0",  # noqa: S104 - a hold of the old kind, nothing is bound
+            )
+        return Remote()
+
+    def _say_end(self, info: Any, event: Any) -> None:
+        origin, message, by_callee = Origin.LOCAL, "", False
+        if event.type == pj.PJSIP_EVENT_TSX_STATE:
+            body = event.body
+            change = body.tsxState
+            origin = _ORIGINS.get(change.type, Origin.LOCAL)
+            if origin is Origin.WIRE:
+                message = change.src.rdata.wholeMsg
+                by_callee = message.startswith("BYE ")
+        final = Final(
+            code=info.lastStatusCode,
+            reason=info.lastReason[:_MAX_REASON],
+            q850=sdp.q850_cause(message),
+            origin=origin,
+            by_callee=by_callee,
+            answered=self._answered,
+            rang=self._rang,
+        )
+        number, self.number = self.number, -1
+        self._desk.say(Verb.END, number, final)
+        self._desk.ended(self, number)

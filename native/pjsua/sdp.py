@@ -1,0 +1,102 @@
+"""SDP as text: what pjsua wrote, with our RTP engine's address in it; what the far end answered."""
+
+from __future__ import annotations
+
+DTMF_PAYLOAD = 101  # the number everybody uses for telephone-event; pjsua would offer 120
+_PLAIN = "RTP/AVP"
+
+
+def rewrite(text: str, host: str, port: int, *, offer: bool) -> str:
+    """``text`` with ``host``/``port`` in o=, c= and the first m=audio line, without a=rtcp.
+
+    A port of 0 (refused media) stays 0 and no m= line is added: either aborts pjsua. In an offer
+    telephone-event gets payload type 101; in an answer the offerer's number stands (RFC 3264 §6.1).
+    """
+    lines: list[str] = []
+    old_dtmf = ""
+    audio_seen = False
+    source = text.replace("\r\n", "\n").split("\n")
+    if offer:
+        old_dtmf = _telephone_event(source)
+    for line in source:
+        if not line or line.startswith("a=rtcp:"):
+            continue
+        if line.startswith("o="):
+            lines.append(f"{line.rsplit(' ', 1)[0]} {host}")
+        elif line.startswith("c=IN IP4"):
+            # 0.0.0.0 is a hold of the old kind (RFC 3264 §8.4): leave it.
+            lines.append(line if line.endswith(" 0.0.0.0") else f"c=IN IP4 {host}")
+        elif line.startswith("m=audio ") and not audio_seen:
+            audio_seen = True
+            lines.append(_media_line(line, port, old_dtmf))
+        elif old_dtmf and line.startswith((f"a=rtpmap:{old_dtmf} ", f"a=fmtp:{old_dtmf} ")):
+            name, rest = line.split(" ", 1)
+            lines.append(f"{name.split(':')[0]}:{DTMF_PAYLOAD} {rest}")
+        else:
+            lines.append(line)
+    return "\r\n".join(lines) + "\r\n"
+
+
+def _media_line(line: str, port: int, old_dtmf: str) -> str:
+    words = line.split()
+    if words[1].split("/")[0] != "0":
+        words[1] = str(port)
+    formats = [str(DTMF_PAYLOAD) if old_dtmf and word == old_dtmf else word for word in words[3:]]
+    return " ".join(words[:3] + formats)
+
+
+def _telephone_event(lines: list[str]) -> str:
+    for line in lines:
+        if line.startswith("a=rtpmap:") and "telephone-event/" in line.lower():
+            return line[9:].split(" ", 1)[0]
+    return ""
+
+
+def body(message: str) -> str:
+    """The SDP of a SIP message as it came off the wire, "" where it has none."""
+    start = message.find("\r\n\r\n")
+    if start < 0:
+        return ""
+    found = message.find("v=0", start)
+    return message[found:] if found >= 0 else ""
+
+
+def dtmf_payload(text: str) -> int:
+    """The payload type the far end wants telephone-event in (RFC 4733 §2.5.1.1), -1 where none."""
+    in_audio = False
+    for line in text.replace("\r\n", "\n").split("\n"):
+        if line.startswith("m="):
+            if in_audio:
+                break
+            in_audio = line.startswith("m=audio ")
+        elif in_audio and line.startswith("a=rtpmap:"):
+            number, _, encoding = line[9:].partition(" ")
+            if encoding.lower().startswith("telephone-event/8000") and number.isdigit():
+                return int(number)
+    return -1
+
+
+def plain_rtp(text: str) -> bool:
+    """False where the first live audio line is not plain RTP/AVP.
+
+    pjsua takes RTP/SAVP in an answer to our RTP/AVP offer for plain RTP; RFC 3264 §6 forbids it.
+    """
+    for line in text.replace("\r\n", "\n").split("\n"):
+        if line.startswith("m=audio "):
+            words = line.split()
+            if len(words) > 2 and words[1].split("/")[0] != "0":  # noqa: PLR2004 - m=kind port proto
+                return words[2].upper() == _PLAIN
+    return True
+
+
+def q850_cause(message: str) -> int:
+    """The Q.850 cause in a Reason header (RFC 3326 §2) of a SIP message, 0 where none."""
+    for line in message.split("\r\n\r\n", 1)[0].split("\r\n"):
+        name, _, value = line.partition(":")
+        if name.strip().lower() != "reason" or "q.850" not in value.lower():
+            continue
+        for part in value.split(";"):
+            key, _, number = part.strip().partition("=")
+            if key.strip().lower() == "cause" and number.strip().isdigit():
+                return int(number)
+    return 0
