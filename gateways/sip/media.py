@@ -202,6 +202,7 @@ class RtpEngine:
         self._realtime = realtime
         self._process: EngineProcess | None = None
         self._restarts = 0
+        self._up = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; ``started`` once ports can be leased.
@@ -240,11 +241,19 @@ class RtpEngine:
 
     async def _serve(self, process: EngineProcess, task_status: trio.TaskStatus[None]) -> None:
         self._process = process
+        self._up.set()
         task_status.started()
         try:
             await process.lost.wait()
         finally:
             self._process = None
+            self._up = trio.Event()
+
+    async def wait_up(self) -> None:
+        """Wait until ports can be leased: at once, except while the process is restarted."""
+        while self._process is None or self._process.lost.is_set():
+            await self._up.wait()
+            await trio.lowlevel.checkpoint()
 
     def lease(
         self,
@@ -268,7 +277,7 @@ class RtpEngine:
     def statistics(self) -> dict[str, Any]:
         """Sessions, ports, packets and send lateness (ms) since the process began."""
         process = self._process
-        if process is None:
+        if process is None or process.lost.is_set():
             return {"up": False, "restarts": self._restarts}
         totals = process.shared.totals()
         live = [lessee for lessee in process.lessees.values() if isinstance(lessee, RtpSession)]

@@ -47,15 +47,17 @@ static void stop_playing(struct session *s) {
     s->clip = NULL;
 }
 
-static void stop_recording(struct session *s) {
-    if (s->recorder)
-        recorder_close(s->recorder);
+static void stop_recording(struct worker *w, struct session *s) {
+    if (s->recorder == NULL)
+        return;
+    session_receive(w, s, now_us()); /* what came since the last turn belongs to it */
+    recorder_close(s->recorder);
     s->recorder = NULL;
 }
 
 static void release(struct worker *w, struct session *s) {
     stop_playing(s);
-    stop_recording(s);
+    stop_recording(w, s);
     w->stats->lost += rtp_source_lost(&s->source);
     unlink_slot(w, s);
     s->leased = false;
@@ -64,7 +66,6 @@ static void release(struct worker *w, struct session *s) {
 /* RFC 3550 §5.1: SSRC, first sequence number and timestamp are random. */
 static void lease(struct worker *w, struct session *s, const struct command *c) {
     struct session fresh = {.fd = s->fd, .index = s->index, .stats = s->stats};
-    uint32_t random = random32();
     uint32_t port = s->stats->port;
     if (s->leased)
         release(w, s);
@@ -76,7 +77,7 @@ static void lease(struct worker *w, struct session *s, const struct command *c) 
     s->dead_after_ms = c->u.dead_after_ms;
     s->ssrc = random32();
     s->timestamp_base = random32();
-    s->sequence = (uint16_t)random;
+    s->sequence = (uint16_t)random32();
     s->frame = w->tick / RTP_SLOTS;
     s->marker = true;
     s->dtmf_send = s->dtmf_receive = RTP_NO_PAYLOAD_TYPE;
@@ -143,11 +144,11 @@ void session_command(struct worker *w, struct session *s, struct command *c) {
         send_digits(w, s, c);
         break;
     case RTP_CMD_RECORD:
-        stop_recording(s);
+        stop_recording(w, s);
         s->recorder = c->u.recorder;
         break;
     case RTP_CMD_RECORD_STOP:
-        stop_recording(s);
+        stop_recording(w, s);
         break;
     case RTP_CMD_RELEASE:
         release(w, s);
