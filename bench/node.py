@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 import trio
 
-from engine import clock
+from engine import clock, memory
 from engine.app import Engine
 from engine.config import Config, NodeConfig
 from engine.gateway import Gateway
@@ -64,6 +64,7 @@ async def running(config: Config, gateways: dict[str, Gateway]) -> AsyncIterator
         engine = Engine(config=config, store=store, gateways=gateways)
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)
+            memory.settle()
             yield engine
             engine.stop()
 

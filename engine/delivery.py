@@ -71,23 +71,44 @@ class Courier:
         self._gateways = gateways
         self._bus = bus
         self._clock = clock
+        self._scopes: dict[int, tuple[float, trio.CancelScope]] = {}
         self.closing = False  # shutting down: a store that refuses is not waited for
 
     async def deliver(self, spool: Started) -> Result:
         """The gateway's result; whatever goes wrong in a gateway counts against us."""
         order = self._order(spool)
-        deadline_s = order.ring_timeout_s + order.call_limit_s + GATEWAY_GRACE_S
-        try:
-            with trio.fail_after(deadline_s):
-                return await self._gateways[order.provider.type].deliver(
-                    order, partial(self._progress, spool)
-                )
-        except trio.TooSlowError:
-            log.error("gateway_stuck", spool_id=order.spool_id, deadline_s=deadline_s)  # noqa: TRY400
-            return node_failure("gateway_stuck", Reached.PERSON)
-        except Exception:
-            log.exception("gateway_error", spool_id=order.spool_id)
-            return node_failure("gateway_error", Reached.PERSON)
+        progress = partial(self._progress, spool)
+        with self._watched(order) as scope:
+            try:
+                return await self._gateways[order.provider.type].deliver(order, progress)
+            except Exception:
+                log.exception("gateway_error", spool_id=order.spool_id)
+                return node_failure("gateway_error", Reached.PERSON)
+            finally:
+                del self._scopes[order.spool_id]
+        assert scope.cancelled_caught  # noqa: S101 - the only other way out of the block
+        log.error("gateway_stuck", spool_id=order.spool_id)
+        return node_failure("gateway_stuck", Reached.PERSON)
+
+    def _watched(self, order: Order) -> trio.CancelScope:
+        """A scope that ``watch`` cancels when the gateway is overdue.
+
+        A deadline of its own in every scope costs a quarter of a short spool; gateways keep the
+        exact times, this one is only for broken gateways.
+        """
+        scope = trio.CancelScope()
+        overdue_at = trio.current_time() + order.ring_timeout_s + order.call_limit_s
+        self._scopes[order.spool_id] = (overdue_at + GATEWAY_GRACE_S, scope)
+        return scope
+
+    async def watch(self) -> None:
+        """Cancel the deliveries whose gateway answers no more; until cancelled."""
+        while True:
+            await trio.sleep(GATEWAY_GRACE_S / 4)
+            now = trio.current_time()
+            for overdue_at, scope in self._scopes.values():
+                if overdue_at <= now:
+                    scope.cancel()
 
     def _order(self, spool: Started) -> Order:
         work, dial = spool.job.work, self._config.dial
@@ -163,21 +184,31 @@ class Courier:
             now=now,
         )
 
-    async def record(self, outcome: Outcome) -> bool:
-        """Make the outcome durable, however long the store refuses; False where we had to give up.
+    async def record(self, outcome: Outcome) -> None:
+        """Make the outcome durable, even when cancelled and however long the store refuses.
 
         What could not be recorded before the node closed is found as interrupted at its next start.
         """
+        try:
+            await self._recorded(outcome)
+        except trio.Cancelled:
+            # Who gets Cancelled from the store knows that nothing was written. The shield is only
+            # put up here: in every spool it would cost more than the rest of its end.
+            with trio.CancelScope(shield=True):
+                await self._recorded(outcome)
+            raise
+
+    async def _recorded(self, outcome: Outcome) -> None:
         while True:
             try:
                 await self._store.finish_spool(outcome)
             except UnavailableError as error:
                 log.warning("result_waits", spool_id=outcome.spool_id, cause=str(error))
                 if self.closing:
-                    return False
+                    return
                 await trio.sleep(STORE_RETRY_S)
             else:
-                return True
+                return
 
     def announce(self, spool: Started, outcome: Outcome) -> None:
         """Tell who listens how it ended."""

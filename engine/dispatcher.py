@@ -26,7 +26,7 @@ from engine.pacing import Flow, Grant, Limit, Pacer
 from engine.results import Result
 from engine.routing import Route
 from engine.stats import NodeStatistics
-from engine.store.base import Begun, Candidate, Intent, Store
+from engine.store.base import Begun, Candidate, Intent, Outcome, Store
 from engine.trunks import Trunk, Trunks
 from engine.work import Job
 
@@ -123,6 +123,7 @@ class Dispatcher:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                nursery.start_soon(self._courier.watch)
                 task_status.started()
                 while True:
                     await self._commits.acquire()
@@ -257,12 +258,12 @@ class Dispatcher:
     # --- deliveries -----------------------------------------------------------------------------
     async def _carry(self, spool: Started) -> None:
         """Deliver and record; the record is written even when we are cancelled."""
-        result = cancelled()
         try:
             result = await self._courier.deliver(spool)
-        finally:
-            with trio.CancelScope(shield=True):
-                await self._end(spool, result)
+        except trio.Cancelled:
+            await self._end(spool, cancelled())
+            raise
+        await self._end(spool, result)
 
     async def _end(self, spool: Started, result: Result) -> None:
         self._give_back(spool.trunk)
@@ -271,8 +272,13 @@ class Dispatcher:
             spool.job.work.service, spool.job.destination, self._tried(spool)
         )
         outcome = self._courier.plan(spool, result, next_trunk=next_trunk)
-        await self._courier.record(outcome)
-        self.counters.end(result)
+        try:
+            await self._courier.record(outcome)
+        finally:
+            self._close(spool, outcome, next_trunk=next_trunk)
+
+    def _close(self, spool: Started, outcome: Outcome, *, next_trunk: bool) -> None:
+        self.counters.end(outcome.result)
         self._courier.announce(spool, outcome)
         self._done()
         if next_trunk and not self.draining:
