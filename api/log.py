@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -13,6 +14,34 @@ from engine.errors import InvalidError
 
 SECRET_WORDS = ("password", "passwd", "token", "secret", "authorization", "cookie")
 LEVELS = ("debug", "info", "warning", "error")
+
+
+class Sink:
+    """stderr as the log sees it: a line it cannot take (disk full, pipe gone) is lost and counted.
+
+    A dialer that dies because its log is full hangs up its calls; the line is worth less.
+    """
+
+    def __init__(self) -> None:
+        self.lost = 0
+
+    def write(self, text: str) -> int:
+        """Write to whatever stderr is now."""
+        try:
+            return sys.stderr.write(text)
+        except OSError:
+            self.lost += 1
+            return 0
+
+    def flush(self) -> None:
+        """Hand over what is buffered."""
+        try:
+            sys.stderr.flush()
+        except OSError:
+            self.lost += 1
+
+
+SINK = Sink()
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -43,7 +72,7 @@ def configure(config: LogConfig) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", SINK)),
         cache_logger_on_first_use=True,
     )
     # Quart, Hypercorn and Alembic speak the standard library's logging; their chatter is not ours.
