@@ -15,7 +15,7 @@ from engine.store import queries, schema
 from engine.store.base import Candidate, ContactRow
 from engine.store.codec import codec, micros, moment, new_uids
 from engine.store.rows import columns
-from engine.store.statements import Bulk, Statement, source
+from engine.store.statements import Bulk, Statement, given, source
 from engine.store.transaction import Transaction
 
 _link, _contact, _group = schema.contact_link, schema.contact, schema.contact_group
@@ -154,7 +154,9 @@ _ADD = Statement(
 
 def _insert_bulk(table: Any, names: Sequence[str]) -> Bulk:
     rows = source(*names)
-    return Bulk(rows, insert(table).from_select(list(names), select(*rows.columns)))
+    return Bulk(
+        rows, insert(table).from_select(list(names), select(*rows.columns).where(given(rows)))
+    )
 
 
 _CONTACTS = _insert_bulk(_contact, ["id", "uid", "owner_id", "created_at", "updated_at", *_TEXTS])

@@ -243,7 +243,10 @@ def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> None:
         results += _results(outcome, state)
     hotsql.CLOSE_SPOOLS.run(tx.connection, spools)
     hotsql.MOVE_TRANSMISSIONS.run(tx.connection, list(moves.values()))
-    hotsql.NEW_RESULTS.run(tx.connection, results)
+    # One read of the random source: each gives up the interpreter lock.
+    uids = new_uids(len(results))
+    rows = [(uid, *row) for uid, row in zip(uids, results, strict=True)]
+    hotsql.NEW_RESULTS.run(tx.connection, rows)
 
 
 def _closed(tx: Transaction, outcome: Outcome, state: Sequence[Any]) -> tuple[Any, ...]:
@@ -278,13 +281,10 @@ def _moved(tx: Transaction, outcome: Outcome, state: Sequence[Any]) -> tuple[Any
 
 
 def _results(outcome: Outcome, state: Sequence[Any]) -> list[tuple[Any, ...]]:
-    rows = outcome.result.rows
-    if not rows:
-        return []
     at, owner_id = micros(outcome.at), state[1]
     return [
-        (uid, owner_id, at, at, outcome.spool_id, row.type, row.name, row.data)
-        for uid, row in zip(new_uids(len(rows)), rows, strict=True)
+        (owner_id, at, at, outcome.spool_id, row.type, row.name, row.data)
+        for row in outcome.result.rows
     ]
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from engine.model import SpoolStatus
 from engine.store import schema
 from engine.store.base import Intent
-from engine.store.statements import Bulk, Statement, as_json, source
+from engine.store.statements import Bulk, Statement, as_json, given, source
 
 LAST_IDS = "SELECT name, seq FROM sqlite_sequence WHERE name IN ('transmission', 'spool')"
 
@@ -37,7 +37,7 @@ def _insert(table: Table, names: str, constants: dict[str, str]) -> Bulk:
     rows = source(*names.split())
     columns = [*names.split(), *constants]
     values = [*rows.columns, *(literal_column(value) for value in constants.values())]
-    return Bulk(rows, insert(table).from_select(columns, select(*values)))
+    return Bulk(rows, insert(table).from_select(columns, select(*values).where(given(rows))))
 
 
 NEW_TRANSMISSIONS = _insert(

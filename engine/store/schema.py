@@ -230,7 +230,7 @@ Index("ux_usr_username", usr.c.username, unique=True)
 _partial("ux_usr_email", usr.c.email, where="email <> ''", unique=True)
 _partial("ux_account_username", account.c.type, account.c.username, where="username <> ''",
          unique=True)  # fmt: skip
-for _table in (usr, account, contact_group, recording, program, provider, campaign, spool):
+for _table in (usr, account, contact_group, recording, program, provider, campaign):
     Index(f"ux_{_table.name}_uid", _table.c.uid, unique=True)
 for _table in (account, contact, contact_group, recording, program, campaign, transmission):
     Index(f"ix_{_table.name}_owner_id", _table.c.owner_id)

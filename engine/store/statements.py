@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import ClauseElement, FromClause, column, func, select, table
+from sqlalchemy import ClauseElement, ColumnElement, FromClause, column, func, select, table
 from sqlalchemy.dialects import sqlite
 
 DIALECT = sqlite.dialect(paramstyle="qmark")
@@ -45,53 +45,60 @@ class Statement:
 class Bulk:
     """A statement over the rows of ``source``, a table of parameters.
 
-    ``WITH v (a, b) AS (VALUES (?, ?), …)`` stands before the statement. Chunk sizes are few, so
-    that the driver's statement cache holds them all.
+    ``WITH v (a, b) AS (VALUES (?, ?), …)`` stands before the statement. Chunks are padded with rows
+    of NULL to a power of two, so that the driver's cache holds all texts; the statement must pass
+    over rows whose first column is NULL.
     """
 
-    SIZES = (256, 64, 16, 4, 1)
+    LARGEST = 512
 
     def __init__(self, source: FromClause, statement: ClauseElement) -> None:
         names = [item.name for item in source.columns]
         body = Statement(statement)
         if body.names:  # they would have to be bound after those of the rows
             raise ValueError(f"parameters outside the rows: {body.names}")
-        self._body = body.sql
+        self._width = len(names)
         self._head = f"WITH v ({', '.join(names)}) AS (VALUES "
         self._row = f"({', '.join('?' * len(names))})"
-        self._sql = {size: self._text(size) for size in self.SIZES}
+        self._tail = f") {body.sql}"
+        self._sql: dict[int, str] = {}
 
-    def run(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
-        """Execute for all rows; how many rows it changed."""
-        changed = 0
-        for chunk in self._chunks(rows):
-            flat = list(itertools.chain.from_iterable(chunk))
-            changed += connection.execute(self._sql[len(chunk)], flat).rowcount
-        return changed
+    def run(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+        """Execute for all rows."""
+        for sql, values in self._chunks(rows):
+            connection.execute(sql, values)
 
     def json(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> list[list[Any]]:
         """Execute for all rows a select of one JSON array of arrays; the inner arrays."""
         found: list[list[Any]] = []
-        for chunk in self._chunks(rows):
-            flat = list(itertools.chain.from_iterable(chunk))
-            [value] = connection.execute(self._sql[len(chunk)], flat).fetchone()
-            found += orjson.loads(value)
+        for sql, values in self._chunks(rows):
+            [text] = connection.execute(sql, values).fetchone()
+            found += orjson.loads(text)
         return found
 
-    def _text(self, size: int) -> str:
-        return f"{self._head}{', '.join([self._row] * size)}) {self._body}"
+    def _chunks(self, rows: Sequence[Row]) -> Iterator[tuple[str, list[Any]]]:
+        for start in range(0, len(rows), self.LARGEST):
+            chunk = rows[start : start + self.LARGEST]
+            size = 1 << (len(chunk) - 1).bit_length()
+            values = list(itertools.chain.from_iterable(chunk))
+            values += [None] * ((size - len(chunk)) * self._width)
+            yield self._text(size), values
 
-    def _chunks(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-        start = 0
-        for size in self.SIZES:
-            while len(rows) - start >= size:
-                yield rows[start : start + size]
-                start += size
+    def _text(self, size: int) -> str:
+        if size not in self._sql:
+            self._sql[size] = f"{self._head}{', '.join([self._row] * size)}{self._tail}"
+        return self._sql[size]
 
 
 def source(*names: str) -> FromClause:
     """The table of parameters of a ``Bulk``."""
     return table("v", *(column(name) for name in names))
+
+
+def given(rows: FromClause) -> ColumnElement[bool]:
+    """True for the rows of a ``Bulk`` that are no padding."""
+    first: ColumnElement[Any] = next(iter(rows.columns))
+    return first.is_not(None)
 
 
 def as_json(statement: Any) -> Any:

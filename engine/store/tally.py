@@ -10,12 +10,11 @@ import sqlite3
 from collections import defaultdict
 from typing import Any
 
-from sqlalchemy import true
 from sqlalchemy.dialects.sqlite import insert
 
 from engine.model import Direction, SpoolStatus, TransmissionStatus
 from engine.store import schema
-from engine.store.statements import Bulk, source
+from engine.store.statements import Bulk, given, source
 
 _PROCESSING = TransmissionStatus.PROCESSING.value
 _ENDED = {
@@ -32,10 +31,10 @@ NOBODY = 0
 
 def _adder(target: Any, key: str) -> Bulk:
     rows = source(key, "name", "value")
-    # WHERE true: without it SQLite's parser takes ON for a join's.
+    # Without a WHERE SQLite's parser would take ON for a join's.
     statement = insert(target).from_select(
         [key, "name", "value"],
-        rows.select().where(true()),
+        rows.select().where(given(rows)),
     )
     added = target.c.value + statement.excluded.value
     return Bulk(

@@ -25,20 +25,26 @@ def _entity() -> list[sa.Column[Any]]:
     ]
 
 
+def _text(*names: str) -> list[sa.Column[Any]]:
+    return [sa.Column(name, sa.Text(), nullable=False) for name in names]
+
+
 def _account() -> None:
     op.create_table(
         "account",
         *_entity(),
-        sa.Column("type", sa.Text(), nullable=False),
-        sa.Column("username", sa.Text(), nullable=False),
-        sa.Column("passwd", sa.Text(), nullable=False),
-        sa.Column("passwd_pin", sa.Text(), nullable=False),
-        sa.Column("first_name", sa.Text(), nullable=False),
-        sa.Column("last_name", sa.Text(), nullable=False),
-        sa.Column("phone", sa.Text(), nullable=False),
-        sa.Column("email", sa.Text(), nullable=False),
-        sa.Column("address", sa.Text(), nullable=False),
-        sa.Column("settings", sa.Text(), nullable=False),
+        *_text(
+            "type",
+            "username",
+            "passwd",
+            "passwd_pin",
+            "first_name",
+            "last_name",
+            "phone",
+            "email",
+            "address",
+            "settings",
+        ),
         sa.Column("active", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
@@ -59,15 +65,17 @@ def _contact() -> None:
     op.create_table(
         "contact",
         *_entity(),
-        sa.Column("first_name", sa.Text(), nullable=False),
-        sa.Column("last_name", sa.Text(), nullable=False),
-        sa.Column("phone", sa.Text(), nullable=False),
-        sa.Column("email", sa.Text(), nullable=False),
-        sa.Column("address", sa.Text(), nullable=False),
-        sa.Column("custom1", sa.Text(), nullable=False),
-        sa.Column("custom2", sa.Text(), nullable=False),
-        sa.Column("custom3", sa.Text(), nullable=False),
-        sa.Column("description", sa.Text(), nullable=False),
+        *_text(
+            "first_name",
+            "last_name",
+            "phone",
+            "email",
+            "address",
+            "custom1",
+            "custom2",
+            "custom3",
+            "description",
+        ),
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
     )
@@ -78,8 +86,7 @@ def _contact_group() -> None:
     op.create_table(
         "contact_group",
         *_entity(),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("description", sa.Text(), nullable=False),
+        *_text("name", "description"),
         sa.Column("contact_total", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
@@ -92,7 +99,7 @@ def _owner_tally() -> None:
     op.create_table(
         "owner_tally",
         sa.Column("owner_id", BIG, autoincrement=False, nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
+        *_text("name"),
         sa.Column("value", BIG, nullable=False),
         sa.PrimaryKeyConstraint("owner_id", "name"),
         sqlite_with_rowid=False,
@@ -103,9 +110,7 @@ def _program() -> None:
     op.create_table(
         "program",
         *_entity(),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("type", sa.Text(), nullable=False),
-        sa.Column("data", sa.Text(), nullable=False),
+        *_text("name", "type", "data"),
         sa.Column("parent_id", BIG, nullable=True),
         sa.ForeignKeyConstraint(
             ["parent_id"], ["program.id"], name=op.f("fk_program_parent_id"), ondelete="SET NULL"
@@ -122,18 +127,13 @@ def _provider() -> None:
     op.create_table(
         "provider",
         *_entity(),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("type", sa.Text(), nullable=False),
+        *_text("name", "type"),
         sa.Column("service", sa.Integer(), nullable=False),
-        sa.Column("host", sa.Text(), nullable=False),
+        *_text("host"),
         sa.Column("port", sa.Integer(), nullable=False),
-        sa.Column("transport", sa.Text(), nullable=False),
-        sa.Column("username", sa.Text(), nullable=False),
-        sa.Column("password", sa.Text(), nullable=False),
-        sa.Column("dialstring", sa.Text(), nullable=False),
-        sa.Column("prefix", sa.Text(), nullable=False),
-        sa.Column("settings", sa.Text(), nullable=False),
-        sa.Column("description", sa.Text(), nullable=False),
+        *_text(
+            "transport", "username", "password", "dialstring", "prefix", "settings", "description"
+        ),
         sa.Column("register", sa.Boolean(), nullable=False),
         sa.Column("weight", sa.Integer(), nullable=False),
         sa.Column("active", sa.Boolean(), nullable=False),
@@ -150,12 +150,7 @@ def _recording() -> None:
     op.create_table(
         "recording",
         *_entity(),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("description", sa.Text(), nullable=False),
-        sa.Column("type", sa.Text(), nullable=False),
-        sa.Column("media_path", sa.Text(), nullable=False),
-        sa.Column("original_path", sa.Text(), nullable=False),
-        sa.Column("original_type", sa.Text(), nullable=False),
+        *_text("name", "description", "type", "media_path", "original_path", "original_type"),
         sa.Column("length_s", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
@@ -168,16 +163,18 @@ def _usr() -> None:
     op.create_table(
         "usr",
         *_entity(),
-        sa.Column("username", sa.Text(), nullable=False),
-        sa.Column("password_hash", sa.Text(), nullable=False),
-        sa.Column("first_name", sa.Text(), nullable=False),
-        sa.Column("last_name", sa.Text(), nullable=False),
-        sa.Column("phone", sa.Text(), nullable=False),
-        sa.Column("email", sa.Text(), nullable=False),
-        sa.Column("address", sa.Text(), nullable=False),
-        sa.Column("company", sa.Text(), nullable=False),
+        *_text(
+            "username",
+            "password_hash",
+            "first_name",
+            "last_name",
+            "phone",
+            "email",
+            "address",
+            "company",
+        ),
         sa.Column("active", sa.Boolean(), nullable=False),
-        sa.Column("roles", sa.Text(), nullable=False),
+        *_text("roles"),
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
     )
@@ -202,8 +199,7 @@ def _campaign() -> None:
         sa.Column("account_id", BIG, nullable=True),
         sa.Column("calls_per_minute", sa.Float(), nullable=False),
         sa.Column("try_allowed", sa.Integer(), nullable=False),
-        sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("source", sa.Text(), nullable=False),
+        *_text("status", "source"),
         sa.Column("cursor", BIG, nullable=False),
         sa.Column("last_run", BIG, nullable=True),
         sa.ForeignKeyConstraint(
@@ -255,7 +251,7 @@ def _campaign_tally() -> None:
     op.create_table(
         "campaign_tally",
         sa.Column("campaign_id", BIG, nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
+        *_text("name"),
         sa.Column("value", BIG, nullable=False),
         sa.ForeignKeyConstraint(
             ["campaign_id"],
@@ -272,16 +268,13 @@ def _transmission() -> None:
     op.create_table(
         "transmission",
         *_entity(),
-        sa.Column("title", sa.Text(), nullable=False),
+        *_text("title"),
         sa.Column("service", sa.Integer(), nullable=False),
         sa.Column("program_id", BIG, nullable=False),
         sa.Column("account_id", BIG, nullable=True),
         sa.Column("contact_id", BIG, nullable=False),
         sa.Column("campaign_id", BIG, nullable=True),
-        sa.Column("origin", sa.Text(), nullable=False),
-        sa.Column("direction", sa.Text(), nullable=False),
-        sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("response", sa.Text(), nullable=False),
+        *_text("origin", "direction", "status", "response"),
         sa.Column("try_allowed", sa.Integer(), nullable=False),
         sa.Column("try_done", sa.Integer(), nullable=False),
         sa.Column("due_at", BIG, nullable=True),
@@ -341,11 +334,7 @@ def _spool() -> None:
         sa.Column("account_id", BIG, nullable=True),
         sa.Column("provider_id", BIG, nullable=True),
         sa.Column("node_id", sa.Integer(), nullable=False),
-        sa.Column("destination", sa.Text(), nullable=False),
-        sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("response", sa.Text(), nullable=False),
-        sa.Column("disposition", sa.Text(), nullable=False),
-        sa.Column("code", sa.Text(), nullable=False),
+        *_text("destination", "status", "response", "disposition", "code"),
         sa.Column("spooled_at", BIG, nullable=False),
         sa.Column("started_at", BIG, nullable=True),
         sa.Column("connected_at", BIG, nullable=True),
@@ -374,7 +363,6 @@ def _spool() -> None:
         sqlite_where=sa.text("status IN ('initiated', 'connected')"),
         postgresql_where=sa.text("status IN ('initiated', 'connected')"),
     )
-    op.create_index("ux_spool_uid", "spool", ["uid"], unique=True)
 
 
 def _spool_result() -> None:
@@ -382,9 +370,7 @@ def _spool_result() -> None:
         "spool_result",
         *_entity(),
         sa.Column("spool_id", BIG, nullable=False),
-        sa.Column("type", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("data", sa.Text(), nullable=False),
+        *_text("type", "name", "data"),
         sa.ForeignKeyConstraint(["spool_id"], ["spool.id"], name=op.f("fk_spool_result_spool_id")),
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
