@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from api.ictcore.fields import plain, seconds
+from api.ictcore.fields import OWNER_FILTERS, plain, seconds
 from api.ictcore.lists import page, rows
 from api.paging import Filter, integer, string
 from api.routing import Ask, Reply, Route, Rows, Status
@@ -53,6 +53,13 @@ FILTERS = {
     "service_flag": Filter("service", Op.HAS_BITS, integer),
     "status": Filter("status", Op.EQ, string),
     "response": Filter("response", Op.EQ, string),
+}
+
+LIST_FILTERS = {
+    "transmission_id": Filter("transmission_id", Op.EQ, integer),
+    "campaign_id": Filter("campaign_id", Op.EQ, integer),
+    **FILTERS,
+    **OWNER_FILTERS,
 }
 
 RESULT_FILTERS = {
@@ -105,6 +112,12 @@ async def results_of(ask: Ask, spools: list[Spool]) -> Rows:
     return rows(await ask.engine.catalog.results(ask.who, spools, query), limit, result_to_json)
 
 
+async def index(ask: Ask) -> Reply:
+    """GET /spools: call detail records, an addition to the guide."""
+    query, limit = page(ask, LIST_FILTERS)
+    return rows(await ask.engine.catalog.find(ask.who, Spool, query), limit, to_json)
+
+
 async def status(ask: Ask) -> Reply:
     """GET /spools/{spool_id}/status."""
     spool = await ask.engine.catalog.spool(ask.who, ask.id("spool_id"))
@@ -117,6 +130,8 @@ async def result(ask: Ask) -> Reply:
 
 
 ROUTES = (
+    Route(verb="GET", path="/spools", handler=index, summary="List attempts (call detail records)",
+          answer=Rows, view=SpoolView, filters=LIST_FILTERS),
     Route(verb="GET", path="/spools/{spool_id}/status", handler=status,
           summary="The status of an attempt", answer=Status),
     Route(verb="GET", path="/spools/{spool_id}/result", handler=result,

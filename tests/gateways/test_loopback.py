@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InvalidError
@@ -230,6 +230,7 @@ def test_a_bad_script_is_refused(settings: dict[str, Any]) -> None:
         parse(settings)
 
 
+@settings(max_examples=25)
 @given(
     shares=st.lists(st.floats(0.05, 1.0), min_size=6, max_size=6),
     seed=st.integers(0, 2**32),
