@@ -1,11 +1,12 @@
-"""The HTTP server: hypercorn's Trio protocol code inside our own nursery, with two faults mended.
+"""The HTTP server: hypercorn's Trio protocol code inside our own nursery, with three faults mended.
 
-Both were measured on hypercorn 0.18.0 with quart-trio 0.12.0, which is why hypercorn is pinned:
+All were seen on hypercorn 0.18.0 with quart-trio 0.12.0, which is why hypercorn is pinned:
 
 1. After its first request a connection was never closed for being idle: Quart's request nursery is
    cancelled while hypercorn re-arms the idle timer. ``HttpConnection`` shields the last message.
 2. A client that stopped reading held up shutdown for as long as it liked, because writes were
    shielded without a deadline. ``_TcpServer`` gives every write one.
+3. A connection that its client had closed was kept until its idle timer ran out.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class _Writes:
 
 
 class _TcpServer(TCPServer):
-    """hypercorn's connection with writes that end (fault 2)."""
+    """hypercorn's connection with writes that end (fault 2), and an end (fault 3)."""
 
     def __init__(self, writes: _Writes, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -112,6 +113,10 @@ class _TcpServer(TCPServer):
                 if not await self._write(event.data[start : start + _PIECE_BYTES]):
                     await self.protocol.handle(Closed())
                     return
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
 
     async def _write(self, piece: bytes) -> bool:
         try:
