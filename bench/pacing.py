@@ -14,6 +14,7 @@ from typing import Any
 import trio
 from rich.table import Table
 
+from bench import shared
 from bench.node import add_contacts, config_for, fill, running
 from bench.report import Report, Target
 from engine.model import Campaign, Group, Provider
@@ -33,9 +34,8 @@ async def run(smoke: bool) -> Report:  # noqa: FBT001 - the benches' common sign
     seconds = 1.0 if smoke else 10.0
     many, few = log_spaced(200), log_spaced(20)
     alone, node = await _alone(many, seconds), await _node(few, seconds)
-    return _report(
-        {f"pacer alone, {len(many)} campaigns": alone, f"node, {len(few)} campaigns": node}
-    )
+    rows = {f"pacer alone, {len(many)} campaigns": alone, f"node, {len(few)} campaigns": node}
+    return _report(rows, await shared.measure(seconds))
 
 
 def log_spaced(campaigns: int) -> list[float]:
@@ -107,7 +107,7 @@ def _row(lag_ms: dict[str, float], counts: list[tuple[int, float]], cpu: float) 
     }
 
 
-def _report(results: dict[str, dict[str, Any]]) -> Report:
+def _report(results: dict[str, dict[str, Any]], together: dict[str, Any]) -> Report:
     table = Table("run", "starts", "lag p50 ms", "lag p99 ms", "count error", "CPU", title="pacing")
     for name, row in results.items():
         table.add_row(
@@ -125,4 +125,9 @@ def _report(results: dict[str, dict[str, Any]]) -> Report:
         targets.append(Target(f"{name}: lag p99, ms", f"<= {TARGET_LAG_MS}", lag_ms, lag_met))
         error_met = error <= TARGET_ERROR
         targets.append(Target(f"{name}: count error", f"<= {TARGET_ERROR}", error, error_met))
-    return Report(name="pacing", results=results, targets=targets, tables=[table])
+    return Report(
+        name="pacing",
+        results=results | {"shared provider": together},
+        targets=targets + shared.targets(together),
+        tables=[table, shared.table(together)],
+    )
