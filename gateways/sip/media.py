@@ -292,3 +292,7 @@ class RtpEngine:
             "queued_bytes": process.queued_bytes,
             **totals,
         }
+
+    def late_histogram(self) -> list[int]:
+        """Packets by send lateness since the process began (``media_protocol.percentile_ms``)."""
+        return self._process.shared.late_histogram() if self._process is not None else []

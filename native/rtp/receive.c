@@ -86,29 +86,23 @@ static void take_packet(struct worker *w, struct session *s, const uint8_t *data
     w->stats->received++;
 }
 
-static void prepare(struct worker *w, struct mmsghdr *messages, struct iovec *parts,
-                    struct sockaddr_in *from) {
-    memset(messages, 0, RTP_BATCH * sizeof *messages);
+void worker_prepare_batch(struct worker *w) {
     for (int i = 0; i < RTP_BATCH; i++) {
-        parts[i] = (struct iovec){w->buffers[i], RTP_PACKET};
-        messages[i].msg_hdr.msg_name = &from[i];
-        messages[i].msg_hdr.msg_namelen = sizeof from[i];
-        messages[i].msg_hdr.msg_iov = &parts[i];
-        messages[i].msg_hdr.msg_iovlen = 1;
+        struct msghdr *header = &w->messages[i].msg_hdr;
+        w->parts[i] = (struct iovec){w->buffers[i], RTP_PACKET};
+        header->msg_name = &w->from[i];
+        header->msg_namelen = sizeof w->from[i]; /* the kernel writes back the same */
+        header->msg_iov = &w->parts[i];
+        header->msg_iovlen = 1;
     }
 }
 
 void session_receive(struct worker *w, struct session *s, uint64_t now) {
-    struct mmsghdr messages[RTP_BATCH];
-    struct iovec parts[RTP_BATCH];
-    struct sockaddr_in from[RTP_BATCH];
     for (int batch = 0; batch < MAX_BATCHES; batch++) {
-        int count;
-        prepare(w, messages, parts, from);
-        count = recvmmsg(s->fd, messages, RTP_BATCH, MSG_DONTWAIT, NULL);
+        int count = recvmmsg(s->fd, w->messages, RTP_BATCH, MSG_DONTWAIT, NULL);
         for (int i = 0; i < count; i++) {
-            bool whole = !(messages[i].msg_hdr.msg_flags & MSG_TRUNC);
-            take_packet(w, s, w->buffers[i], whole ? messages[i].msg_len : 0, &from[i], now);
+            bool whole = !(w->messages[i].msg_hdr.msg_flags & MSG_TRUNC);
+            take_packet(w, s, w->buffers[i], whole ? w->messages[i].msg_len : 0, &w->from[i], now);
         }
         if (count < RTP_BATCH)
             return;

@@ -130,6 +130,7 @@ int worker_start(struct worker *w) {
     w->wake_fd = eventfd(0, EFD_CLOEXEC);
     if (w->timer_fd < 0 || w->wake_fd < 0)
         return errno;
+    worker_prepare_batch(w);
     start_clock(w);
     return pthread_create(&w->thread, NULL, thread_main, w);
 }

@@ -2,6 +2,8 @@
 #ifndef OUTSPOOL_WORKER_H
 #define OUTSPOOL_WORKER_H
 
+#include <sys/socket.h>
+
 #include "session.h"
 
 #define RTP_BATCH 8
@@ -25,11 +27,16 @@ struct worker {
     atomic_bool idle;
     atomic_bool stop;
     struct rtp_thread_stats *stats;
+    struct mmsghdr messages[RTP_BATCH]; /* prepared once, for every recvmmsg */
+    struct iovec parts[RTP_BATCH];
+    struct sockaddr_in from[RTP_BATCH];
     uint8_t buffers[RTP_BATCH][RTP_PACKET];
 };
 
 uint64_t now_us(void);
 int worker_start(struct worker *worker);
+/* In receive.c: the buffers of recvmmsg. */
+void worker_prepare_batch(struct worker *worker);
 void worker_wake(struct worker *worker);
 void worker_stop(struct worker *worker);
 void worker_event(struct worker *worker, const struct session *session, uint8_t kind, uint8_t arg,
