@@ -33,6 +33,9 @@ STORE_RETRY_S = 1.0
 GATEWAY_GRACE_S = 60.0
 """Beyond ring time-out and call limit a gateway that has not answered is broken."""
 
+WATCH_S = 0.5
+"""How often the spools that are up are looked through."""
+
 
 class Started(msgspec.Struct, frozen=True):
     """A spool whose intent is durable."""
@@ -72,6 +75,7 @@ class Courier:
         self._bus = bus
         self._clock = clock
         self._scopes: dict[int, tuple[float, trio.CancelScope]] = {}
+        self._connected: dict[int, datetime] = {}  # not written down yet
         self.closing = False  # shutting down: a store that refuses is not waited for
 
     async def deliver(self, spool: Started) -> Result:
@@ -86,6 +90,7 @@ class Courier:
                 return node_failure("gateway_error", Reached.PERSON)
             finally:
                 del self._scopes[order.spool_id]
+                self._connected.pop(order.spool_id, None)
         assert scope.cancelled_caught  # noqa: S101 - the only other way out of the block
         log.error("gateway_stuck", spool_id=order.spool_id)
         return node_failure("gateway_stuck", Reached.PERSON)
@@ -102,9 +107,16 @@ class Courier:
         return scope
 
     async def watch(self) -> None:
-        """Cancel the deliveries whose gateway answers no more; until cancelled."""
+        """Until cancelled: show what is connected, cancel what its gateway answers no more.
+
+        Only spools connected for a while are written down as such; for a call that is over within a
+        moment it would be a third write that nobody sees.
+        """
         while True:
-            await trio.sleep(GATEWAY_GRACE_S / 4)
+            await trio.sleep(WATCH_S)
+            for spool_id, at in self._connected.items():
+                self._store.connected(spool_id, at)
+            self._connected.clear()
             now = trio.current_time()
             for overdue_at, scope in self._scopes.values():
                 if overdue_at <= now:
@@ -128,7 +140,7 @@ class Courier:
 
     def _progress(self, spool: Started, stage: Stage, at: datetime) -> None:
         if stage is Stage.CONNECTED:
-            self._store.connected(spool.begun.spool_id, at)
+            self._connected[spool.begun.spool_id] = at
         if self._bus.listening:
             status = SpoolStatus.CONNECTED if stage is Stage.CONNECTED else SpoolStatus.INITIATED
             self._bus.publish(self._changed(spool, status, at, stage=stage.value))
