@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -43,11 +44,15 @@ def serve(config: ConfigFile = None, data: Data = None, http: Http = None, sip: 
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    *,
+    contacts: Annotated[int, typer.Option("--contacts", min=1, max=10_000)] = 200,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the node up to look around.")] = False,
+) -> None:
     """A node, a simulated carrier on this machine, a campaign of 200 calls over real SIP."""
     from api.demo import run_demo  # noqa: PLC0415 - as above
 
-    run_demo()
+    run_demo(contacts, keep=keep)
 
 
 @app.command()
