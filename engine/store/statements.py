@@ -82,9 +82,10 @@ class Bulk:
             size = 1 << (len(chunk) - 1).bit_length()
             values = list(itertools.chain.from_iterable(chunk))
             values += [None] * ((size - len(chunk)) * self._width)
-            yield self._text(size), values
+            yield self.text(size), values
 
-    def _text(self, size: int) -> str:
+    def text(self, size: int) -> str:
+        """The SQL for a chunk of ``size`` rows."""
         if size not in self._sql:
             self._sql[size] = f"{self._head}{', '.join([self._row] * size)}{self._tail}"
         return self._sql[size]

@@ -9,6 +9,7 @@ from engine.store.schema import METADATA
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=METADATA,
+    transactional_ddl=True,
     # ALTER as SQLite understands it: copy and move.
     render_as_batch=True,
 )

@@ -1,0 +1,83 @@
+"""The migrated schema is the one of the code."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, create_engine, inspect
+from sqlalchemy.pool import NullPool
+
+from engine.errors import UnavailableError
+from engine.store.migrations import upgrade
+from engine.store.schema import METADATA
+
+
+def _engine(path: Path) -> Engine:
+    return create_engine(f"sqlite:///{path}", poolclass=NullPool)
+
+
+def _words(path: Path) -> dict[str, str]:
+    """Every table and index in SQLite's own words, spacing and order of clauses aside."""
+    connection = sqlite3.connect(path)
+    try:
+        rows = connection.execute(
+            "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'alembic%'"
+        ).fetchall()
+    finally:
+        connection.close()
+    return {name: " ".join(sorted(sql.replace(",", " ").split())) for name, sql in rows}
+
+
+def test_migrations_lead_to_the_metadata(tmp_path: Path) -> None:
+    upgrade(tmp_path / "a.db")
+    with _engine(tmp_path / "a.db").connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, METADATA) == []
+
+
+def test_partial_indexes_and_references_too(tmp_path: Path) -> None:
+    upgrade(tmp_path / "a.db")
+    METADATA.create_all(_engine(tmp_path / "b.db"))
+    migrated = _words(tmp_path / "a.db")
+    assert migrated == _words(tmp_path / "b.db")
+    assert "WHERE" in migrated["ux_transmission_contact"]
+
+
+def test_again_is_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    upgrade(path)
+    before = _words(path)
+    connection = sqlite3.connect(path)
+    connection.execute("INSERT INTO owner_tally VALUES (1, 'x', 2)")
+    connection.commit()
+    upgrade(path)
+    assert _words(path) == before
+    assert connection.execute("SELECT * FROM owner_tally").fetchall() == [(1, "x", 2)]
+    connection.close()
+
+
+def test_a_database_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    upgrade(path)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(UnavailableError, match="9999"):
+        upgrade(path)
+
+
+def test_a_migration_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE usr (id INTEGER)")
+    connection.commit()
+    connection.close()
+    with pytest.raises(UnavailableError):
+        upgrade(path)
+    with _engine(path).connect() as check:
+        assert inspect(check).get_table_names() == ["usr"]
