@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from api.paging import MAX_LIMIT, Filter, boolean, epoch, integer
+from api.paging import MAX_LIMIT, SCHEMA
 from api.routing import Created, Dialect, Done, File, Route, Rows, Status
 
 REF = "#/components/schemas/{name}"
@@ -88,8 +88,8 @@ def _operation(dialect: Dialect, route: Route) -> dict[str, Any]:
 
 
 def _body(route: Route) -> dict[str, Any]:
-    if isinstance(route.body, str):
-        return {route.body: {"schema": {"type": "string", "format": "binary"}}}
+    if isinstance(route.body, tuple):
+        return {kind: {"schema": {"type": "string", "format": "binary"}} for kind in route.body}
     return {"application/json": {"schema": _schema(route.body)}}
 
 
@@ -146,21 +146,13 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
 def _filters(route: Route) -> list[dict[str, Any]]:
     if route.filters is None:
         return []
-    schemas = {name: _filter_schema(spec) for name, spec in route.filters.items()}
+    schemas = {name: SCHEMA[spec.read] for name, spec in route.filters.items()}
     schemas["limit"] = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}
     schemas["offset"] = {"type": "integer", "minimum": 0}
     return [
         {"name": name, "in": "query", "required": False, "schema": schema}
         for name, schema in schemas.items()
     ]
-
-
-def _filter_schema(spec: Filter) -> dict[str, Any]:
-    if spec.read in (integer, epoch):
-        return {"type": "integer"}
-    if spec.read is boolean:
-        return {"type": "integer", "enum": [0, 1]}
-    return {"type": "string"}
 
 
 def _schema(kind: Any) -> dict[str, Any]:
@@ -174,7 +166,7 @@ def _object(key: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_upload(route: Route) -> bool:
-    return isinstance(route.body, str)
+    return isinstance(route.body, tuple)
 
 
 def _is_struct(kind: Any) -> bool:

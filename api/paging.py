@@ -13,12 +13,14 @@ from typing import Any
 import msgspec
 
 from engine.errors import InvalidError
+from engine.model import Service, SpoolStatus
 from engine.store.base import Condition, Op, Query
 
 DEFAULT_LIMIT = 5000
 MAX_LIMIT = 10_000
 _MAX_TEXT = 255
 _MAX_INTEGER = 2**63 - 1
+_ALL_SERVICES = 15
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -58,6 +60,32 @@ def epoch(text: str) -> datetime:
         return datetime.fromtimestamp(integer(text), UTC)
     except (OverflowError, OSError, ValueError):
         raise ValueError("Unix seconds") from None
+
+
+def service_bits(text: str) -> Service:
+    """A ``service_flag``: the sum of voice 1, fax 2, SMS 4 and e-mail 8."""
+    bits = integer(text)
+    if bits not in range(_ALL_SERVICES + 1):
+        raise ValueError(f"from 0 to {_ALL_SERVICES}")
+    return Service(bits)
+
+
+def spool_status(text: str) -> SpoolStatus:
+    """The status of an attempt."""
+    if text not in set(SpoolStatus):
+        raise ValueError(f"one of {', '.join(SpoolStatus)}")
+    return SpoolStatus(text)
+
+
+SCHEMA: dict[Callable[[str], Any], dict[str, Any]] = {
+    integer: {"type": "integer"},
+    string: {"type": "string"},
+    boolean: {"type": "integer", "enum": [0, 1]},
+    epoch: {"type": "integer", "description": "Unix seconds"},
+    service_bits: {"type": "integer", "minimum": 0, "maximum": _ALL_SERVICES},
+    spool_status: {"type": "string", "enum": list(SpoolStatus)},
+}
+"""JSON Schema of what each reader takes."""
 
 
 def parse(args: Mapping[str, str], filters: Mapping[str, Filter]) -> Query:

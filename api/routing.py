@@ -94,8 +94,8 @@ Handler = Callable[[Ask], Awaitable[Reply]]
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a dialect's table; the server and its OpenAPI document are made from it.
 
-    ``path`` spells parameters ``{contact_id}``. ``body`` is a msgspec struct (JSON) or a media
-    type; ``answer`` the reply's type, ``view`` the struct inside it (for ``Created`` the name of
+    ``path`` spells parameters ``{contact_id}``. ``body`` is a msgspec struct (JSON) or media
+    types; ``answer`` the reply's type, ``view`` the struct inside it (for ``Created`` the name of
     the id, for ``File`` its media type). ``statuses`` are refusals beyond those every route has.
     """
 
@@ -105,7 +105,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     answer: type
     view: Any = None
-    body: type | str | None = None
+    body: type | tuple[str, ...] | None = None
     filters: Mapping[str, Filter] | None = None
     statuses: tuple[int, ...] = ()
     public: bool = False

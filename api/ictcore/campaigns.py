@@ -105,7 +105,7 @@ async def index(ask: Ask) -> Reply:
     """GET /campaigns."""
     query, limit = page(ask, FILTERS)
     found = await ask.engine.catalog.find(ask.who, Campaign, query)
-    programs = await ask.engine.catalog.by_id(Program, {row.program_id for row in found})
+    programs = await ask.engine.catalog.by_id(Program, {row.program_id for row in found[:limit]})
     return rows(found, limit, lambda row: to_json(row, programs.get(row.program_id)))
 
 

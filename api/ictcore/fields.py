@@ -7,6 +7,7 @@ seconds, flags 1 and 0.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -76,7 +77,7 @@ def parse(raw: bytes, content_type: str) -> dict[str, Any]:
 def decode(data: Mapping[str, Any], kind: type[B], *, creating: bool) -> B:
     """``data`` as a struct whose absent fields are UNSET."""
     given: dict[str, Any] = {}
-    for name, expected in get_type_hints(kind).items():
+    for name, expected in _fields(kind).items():
         if name in data:
             value = _spell(name, data[name], expected, creating=creating)
             if value is not UNSET:
@@ -109,6 +110,11 @@ def seconds(at: datetime | None) -> int | None:
 def plain(number: float) -> float | int:
     """A number without a needless ``.0``."""
     return int(number) if float(number).is_integer() else number
+
+
+@functools.cache
+def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 def _spell(name: str, value: Any, expected: Any, *, creating: bool) -> Any:

@@ -182,7 +182,7 @@ ROUTES = (
     Route(verb="GET", path=_ONE + "/contacts", handler=members, summary="List a group's contacts",
           answer=Rows, view=contacts.ContactView, filters=contacts.FILTERS),
     Route(verb="POST", path=_ONE + "/csv", handler=import_csv, summary="Import contacts",
-          answer=Item, view=ImportView, body="text/csv", statuses=(411, 413, 415)),
+          answer=Item, view=ImportView, body=("text/csv", "text/plain"), statuses=(411, 413, 415)),
     Route(verb="GET", path=_ONE + "/csv", handler=export_csv, summary="Export contacts",
           answer=File, view="text/csv"),
     Route(verb="GET", path="/groups/sample/csv", handler=sample_csv, summary="A sample CSV file",

@@ -26,7 +26,7 @@ from api.ictcore.fields import (
     seconds,
 )
 from api.ictcore.lists import find
-from api.paging import Filter, boolean, integer, string
+from api.paging import Filter, boolean, integer, service_bits, string
 from api.routing import Ask, Created, Done, Item, Reply, Route, Rows
 from engine.model import Provider, Service
 from engine.store.base import Op
@@ -98,7 +98,7 @@ FILTERS = {
     "host": Filter("host", Op.EQ, string),
     "type": Filter("type", Op.EQ, string),
     "active": Filter("active", Op.EQ, boolean),
-    "service_flag": Filter("service", Op.HAS_BITS, integer),
+    "service_flag": Filter("service", Op.HAS_BITS, service_bits),
     **OWNER_FILTERS,
 }
 _NAMES = {"cps": "calls_per_second", "service_flag": "service"}

@@ -16,6 +16,7 @@ from api.routing import Ask, Created, Done, File, Item, Reply, Route, Rows
 from engine.model import Recording
 from engine.store.base import Op
 
+UPLOADS = ("audio/wav", "audio/mpeg", "audio/flac", "audio/ogg", "application/octet-stream")
 _CHUNK_BYTES = 65_536
 
 
@@ -148,7 +149,7 @@ ROUTES = (
           statuses=(417, 423)),
     Route(verb="PUT", path=_ONE + "/media", handler=upload,
           summary="Upload a WAV, MP3, FLAC or OGG file", answer=Created, view="recording_id",
-          body="audio/wav", statuses=(411, 413, 415)),
+          body=UPLOADS, statuses=(411, 413, 415)),
     Route(verb="GET", path=_ONE + "/media", handler=download, summary="Download the recording",
           answer=File, view="audio/wav"),
 )  # fmt: skip

@@ -6,7 +6,7 @@ import msgspec
 
 from api.ictcore.fields import OWNER_FILTERS, plain, seconds
 from api.ictcore.lists import page, rows
-from api.paging import Filter, integer, string
+from api.paging import Filter, integer, service_bits, spool_status, string
 from api.routing import Ask, Reply, Route, Rows, Status
 from engine.model import Spool, SpoolResult
 from engine.store.base import Op
@@ -50,8 +50,8 @@ FILTERS = {
     "spool_id": Filter("id", Op.EQ, integer),
     "account_id": Filter("account_id", Op.EQ, integer),
     "provider_id": Filter("provider_id", Op.EQ, integer),
-    "service_flag": Filter("service", Op.HAS_BITS, integer),
-    "status": Filter("status", Op.EQ, string),
+    "service_flag": Filter("service", Op.HAS_BITS, service_bits),
+    "status": Filter("status", Op.EQ, spool_status),
     "response": Filter("response", Op.EQ, string),
 }
 

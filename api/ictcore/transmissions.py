@@ -21,7 +21,7 @@ from api.ictcore.fields import (
     seconds,
 )
 from api.ictcore.lists import page, rows
-from api.paging import Filter, integer, string
+from api.paging import Filter, integer, service_bits, string
 from api.routing import Ask, Created, Done, Item, Reply, Route, Rows, Status
 from engine.errors import InvalidError
 from engine.model import Account, Contact, Direction, Program, Transmission, User
@@ -90,7 +90,7 @@ FILTERS = {
     "account_id": Filter("account_id", Op.EQ, integer),
     "contact_id": Filter("contact_id", Op.EQ, integer),
     "campaign_id": Filter("campaign_id", Op.EQ, integer),
-    "service_flag": Filter("service", Op.HAS_BITS, integer),
+    "service_flag": Filter("service", Op.HAS_BITS, service_bits),
     "title": Filter("title", Op.CONTAINS, string),
     "origin": Filter("origin", Op.CONTAINS, string),
     "direction": Filter("direction", Op.CONTAINS, string),
@@ -265,7 +265,7 @@ async def _to_send(ask: Ask) -> Transmission:
 async def _index(ask: Ask, *conditions: Condition) -> Reply:
     query, limit = page(ask, FILTERS, *conditions)
     found = await ask.engine.catalog.find(ask.who, Transmission, query)
-    related = await _related(ask, found)
+    related = await _related(ask, found[:limit])
     return rows(found, limit, lambda row: to_json(row, related))
 
 

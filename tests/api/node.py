@@ -45,7 +45,9 @@ class Node:
 
     client: httpx.AsyncClient
 
-    def __init__(self, engine: Engine, port: int, shutdown: trio.Event, clients: AsyncExitStack) -> None:
+    def __init__(
+        self, engine: Engine, port: int, shutdown: trio.Event, clients: AsyncExitStack
+    ) -> None:
         self.engine = engine
         self.port = port
         self.shutdown = shutdown
@@ -106,7 +108,9 @@ async def made(client: httpx.AsyncClient, path: str, **body: Any) -> int:
     return value
 
 
-def sound(format_: str, subtype: str | None = None, *, rate: int = 44_100, channels: int = 2) -> bytes:
+def sound(
+    format_: str, subtype: str | None = None, *, rate: int = 44_100, channels: int = 2
+) -> bytes:
     """A second of 440 Hz as a file of the given kind."""
     time = np.arange(rate) / rate
     tone = 0.4 * np.sin(2 * np.pi * 440 * time)
@@ -122,5 +126,3 @@ async def made_program(client: httpx.AsyncClient) -> int:
     response = await client.put(f"/messages/recordings/{recording_id}/media", content=media)
     assert response.status_code == 200, response.text
     return await made(client, "/programs/voicemessage", name="call", recording_id=recording_id)
-
-

@@ -71,9 +71,7 @@ async def test_clients_can_read_the_token_themselves(node: Node) -> None:
         {"password": PASSWORD},
     ],
 )
-async def test_wrong_credentials_are_refused_alike(
-    node: Node, credentials: dict[str, str]
-) -> None:
+async def test_wrong_credentials_are_refused_alike(node: Node, credentials: dict[str, str]) -> None:
     nobody = await node.speaking()
     response = await nobody.post("/authenticate", json=credentials)
     assert_refused(response, 401)

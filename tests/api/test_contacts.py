@@ -141,9 +141,9 @@ async def test_links_are_made_and_taken_back(node: Node) -> None:
     assert linked.json()["contact_id"] == contact
     assert (await node.client.put(path)).status_code == 417
     assert (await node.client.get(f"/groups/{group}")).json()["contact_total"] == 1
-    assert [c["contact_id"] for c in (await node.client.get(f"/groups/{group}/contacts")).json()] == [
-        contact
-    ]
+    assert [
+        c["contact_id"] for c in (await node.client.get(f"/groups/{group}/contacts")).json()
+    ] == [contact]
     assert (await node.client.delete(path)).json()["contact_id"] == contact
     assert (await node.client.delete(path)).status_code == 404
     assert (await node.client.get(f"/groups/{group}/contacts")).json() == []
@@ -232,7 +232,7 @@ async def test_a_large_import_and_export_stream(node: Node) -> None:
     assert (await node.client.get(f"/groups/{group}")).json()["contact_total"] == 12_000
     listed = await node.client.get(f"/groups/{group}/contacts")
     assert len(listed.json()) == 5000
-    assert "rel=\"next\"" in listed.headers["Link"]
+    assert 'rel="next"' in listed.headers["Link"]
 
 
 async def test_errors_are_counted_beyond_those_reported(node: Node) -> None:
@@ -245,7 +245,11 @@ async def test_errors_are_counted_beyond_those_reported(node: Node) -> None:
 
 @pytest.mark.parametrize(
     ("content", "content_type", "status"),
-    [(b"", "text/csv", 411), (b"1\n", "application/json", 415), (b"1\n", "multipart/form-data", 415)],
+    [
+        (b"", "text/csv", 411),
+        (b"1\n", "application/json", 415),
+        (b"1\n", "multipart/form-data", 415),
+    ],
 )
 async def test_what_is_no_csv_is_refused(
     node: Node, content: bytes, content_type: str, status: int
@@ -286,7 +290,9 @@ def test_whatever_is_exported_is_imported_the_same(rows: list[ContactRow], size:
     data = "".join(map(export_line, contacts)).encode()
     parser = ContactParser()
     read = [
-        row for start in range(0, len(data), size) for row in parser.feed(data[start : start + size])
+        row
+        for start in range(0, len(data), size)
+        for row in parser.feed(data[start : start + size])
     ]
     read += parser.finish()
     assert parser.errors == []

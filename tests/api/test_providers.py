@@ -1,0 +1,136 @@
+"""/providers and /accounts over HTTP."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.api.node import Node, made
+
+SECRET = "s3cret-passphrase"  # noqa: S105
+
+
+async def test_the_guides_provider(node: Node) -> None:
+    """As the guide types it: numbers for prefix and port, text for settings, 1 and 0 for flags."""
+    body = {
+        "name": "trunk", "gateway_flag": 8, "service_flag": 3, "node_id": 1, "host": "192.0.2.1",
+        "port": 8080, "username": "me", "password": SECRET, "dialstring": "", "prefix": 12,
+        "settings": '{"transport": "TCP", "cps": "5", "channels": 30, "codec": "PCMA"}',
+        "register": 1, "weight": 10, "type": "SIP", "active": "1",
+    }  # fmt: skip
+    provider = await made(node.client, "/providers", **body)
+    shown = (await node.client.get(f"/providers/{provider}")).json()
+    assert shown["prefix"] == "12"
+    assert (shown["port"], shown["register"], shown["active"], shown["weight"]) == (8080, 1, 1, 10)
+    assert (shown["transport"], shown["calls_per_second"], shown["channels"]) == ("tcp", 5, 30)
+    assert json.loads(shown["settings"]) == {"codec": "PCMA"}
+    assert shown["type"] == "sip"
+
+
+async def test_passwords_go_in_and_never_out(node: Node) -> None:
+    provider = await made(
+        node.client, "/providers", name="t", host="h", username="u", password=SECRET
+    )
+    account = await made(
+        node.client, "/accounts", username="a", passwd=SECRET, passwd_pin=SECRET[:9]
+    )
+    for path in (f"/providers/{provider}", f"/accounts/{account}"):
+        answers = [
+            await node.client.get(path),
+            await node.client.get(path.rsplit("/", 1)[0]),
+            await node.client.put(path, json={"password": "", "passwd": ""}),
+            await node.client.put(path, json={"password": "\x00" + SECRET, "passwd": "\x00"}),
+        ]
+        for answer in answers:
+            assert SECRET[:9] not in answer.text
+            assert "pass" not in answer.text.replace("passwd:", "").replace("password:", "")
+    from engine.model import Account, Provider
+
+    kept = await node.engine.store.get(Provider, provider)
+    assert kept is not None
+    assert kept.password == SECRET, "an empty one in a form means: as it is"
+    kept_account = await node.engine.store.get(Account, account)
+    assert kept_account is not None
+    assert kept_account.passwd == SECRET
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"host": ""}, "host"),
+        ({"host": "a b"}, "host"),
+        ({"host": "a\r\nb"}, "host"),
+        ({"host": "http://x"}, "host"),
+        ({"type": "pigeon"}, "type"),
+        ({"port": 0}, "port"),
+        ({"port": 70_000}, "port"),
+        ({"port": "sip"}, "port"),
+        ({"transport": "sctp"}, "transport"),
+        ({"settings": "plain words"}, "settings"),
+        ({"settings": [1]}, "settings"),
+        ({"settings": {"cps": "many"}}, "cps"),
+        ({"settings": {"x": "y" * 20_000}}, "settings"),
+        ({"cps": -1}, "calls_per_second"),
+        ({"channels": -1}, "channels"),
+        ({"weight": 0}, "weight"),
+        ({"service_flag": 16}, "service_flag"),
+        ({"register": "perhaps"}, "register"),
+        ({"dialstring": "{number}\r\nX: y"}, "dialstring"),
+    ],
+)
+async def test_a_bad_provider_is_refused_by_its_field(
+    node: Node, change: dict[str, Any], field: str
+) -> None:
+    body = {"name": "trunk", "host": "192.0.2.1", **change}
+    response = await node.client.post("/providers", json=body)
+    assert response.status_code == 412, response.text
+    assert field in response.json()["error"]["message"]
+
+
+async def test_providers_are_edited_found_and_deleted(node: Node) -> None:
+    tls = await made(node.client, "/providers", name="a", host="h1", transport="tls")
+    plain = await made(node.client, "/providers", name="b", host="h2", active=0, settings=[])
+    assert (await node.client.get(f"/providers/{tls}")).json()["port"] == 5061
+    assert (await node.client.get(f"/providers/{plain}")).json()["port"] == 5060
+    for args, expected in (
+        ({"active": 1}, [tls]),
+        ({"active": 0}, [plain]),
+        ({"service_flag": 1}, [tls, plain]),
+        ({"service_flag": 4}, []),
+        ({"host": "h2"}, [plain]),
+        ({"type": "loopback"}, []),
+    ):
+        rows = (await node.client.get("/providers", params=args)).json()  # type: ignore[arg-type]
+        assert [row["provider_id"] for row in rows] == expected
+    after = await node.client.put(f"/providers/{plain}", json={"active": True, "prefix": "00|"})
+    assert (after.json()["active"], after.json()["prefix"]) == (1, "00|")
+    assert (await node.client.delete(f"/providers/{plain}")).json() is True
+    assert (await node.client.get(f"/providers/{plain}")).status_code == 404
+
+
+async def test_accounts(node: Node) -> None:
+    account = await made(
+        node.client, "/accounts", type="did", username="shop", phone=4420, active=1,
+        settings={"emailtofax_coversheet": "body"},
+    )  # fmt: skip
+    shown = (await node.client.get(f"/accounts/{account}")).json()
+    assert (shown["type"], shown["phone"], shown["active"]) == ("did", "4420", 1)
+    assert shown["settings"] == {"emailtofax_coversheet": "body"}
+    twin = await node.client.post("/accounts", json={"type": "did", "username": "shop"})
+    assert twin.status_code == 417
+    edited = await node.client.put(
+        f"/accounts/{account}", json={**shown, "type": "account", "phone": "1"}
+    )
+    assert (edited.json()["type"], edited.json()["phone"]) == ("did", "1")
+    found = await node.client.get("/accounts", params={"type": "did", "active": "yes"})
+    assert [row["account_id"] for row in found.json()] == [account]
+    odd = await node.client.post("/accounts", json={"type": "fridge", "username": "x"})
+    assert odd.status_code == 412
+    assert (await node.client.delete(f"/accounts/{account}")).json() is True
+    operator = await node.user("operator", "user")
+    assert (await operator.post("/accounts", json={"username": "y"})).status_code == 403
+    (own,) = (await operator.get("/accounts")).json()
+    assert own["username"] == "operator"
