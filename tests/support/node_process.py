@@ -106,9 +106,17 @@ class NodeProcess:
 
         await wait_until(gone, f"no orphans: {self.processes()}", deadline_s=GONE_S)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send the node a signal."""
+        self._started.send_signal(number)
+
     async def terminate(self) -> int:
         """SIGTERM; returns the exit code once it drained."""
-        self._started.send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
+        return await self.exit_code()
+
+    async def exit_code(self) -> int:
+        """The exit code once the node has ended; nothing that it started is left then."""
         with trio.fail_after(START_S):
             code = await self._started.wait()
         await self.nothing_left()
