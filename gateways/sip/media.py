@@ -34,6 +34,7 @@ __all__ = ["MediaLost", "PlaybackError", "RemoteMedia", "RtpEngine", "RtpSession
 QUARANTINE_S = 0.5  # of a freed port: the old far end may still send for a round trip or so
 RESTART_DELAY_S = 0.1
 RESTART_DELAY_MAX_S = 5.0
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - bound to, but in an SDP it would mean hold
 STABLE_AFTER_S = 10.0  # a process that lived this long begins the back-off anew
 
 log = structlog.get_logger(__name__)
@@ -198,6 +199,7 @@ class RtpEngine:
         self, config: SipConfig, *, quarantine_s: float = QUARANTINE_S, realtime: bool = True
     ) -> None:
         self._config = config
+        self._host = config.public_host or config.host
         self._quarantine_s = quarantine_s
         self._realtime = realtime
         self._process: EngineProcess | None = None
@@ -209,8 +211,11 @@ class RtpEngine:
 
         A process that dies takes its sessions with it (``MediaLost``) and is started again, at
         first at once, then after growing pauses. Raises ``UnavailableError`` where the very first
-        one does not start: that is a wrong configuration, not an accident.
+        one does not start: that is a wrong configuration, not an accident; ``InvalidError`` where
+        we would have no address to announce.
         """
+        if self._host == ANY_ADDRESS:
+            raise InvalidError("an address for the SDP is needed: sip.public_host")
         delay_s = RESTART_DELAY_S
         await self._live(task_status)
         while True:
@@ -271,8 +276,7 @@ class RtpEngine:
         """
         if self._process is None or self._process.lost.is_set():
             raise UnavailableError("the RTP engine is not up")
-        host = self._config.public_host or self._config.host
-        return RtpSession(self._process, host, on_digit, on_dead, dead_after_s)
+        return RtpSession(self._process, self._host, on_digit, on_dead, dead_after_s)
 
     def statistics(self) -> dict[str, Any]:
         """Sessions, ports, packets and send lateness (ms) since the process began."""

@@ -231,18 +231,31 @@ class EngineProcess:
         self.ports = self.shared.ports()
         self._generations = [0] * len(self.ports)
         self._free.extend((0.0, index) for index, port in enumerate(self.ports) if port)
+        wanted, bound = len(self.ports), len(self._free)
+        if bound < wanted:
+            log.warning(
+                "rtp ports taken by others or beyond our limits", wanted=wanted, bound=bound
+            )
         self._ready.set()
 
     async def _watch(self) -> None:
-        """A process that lives but stands still is as good as dead."""
+        """A process that lives but stands still is as good as dead.
+
+        Seen so twice in a row: after a pause of the whole machine one look proves nothing.
+        """
+        suspected = False
         while True:
-            before = self.shared.heartbeat, self.shared.clock(), bool(self.lessees)
-            await trio.sleep(HANG_TIMEOUT_S)
-            after = self.shared.heartbeat, self.shared.clock(), bool(self.lessees)
-            frozen = before[2] and after[2] and before[1] == after[1]
-            if before[0] == after[0] or frozen:
-                log.error("rtp engine hangs", heartbeat=after[0], clock=after[1])
+            heartbeat, clocks = self.shared.heartbeat, self.shared.clocks()
+            await trio.sleep(HANG_TIMEOUT_S / 2)
+            frozen = any(
+                busy and (ticks, busy) == now
+                for (ticks, busy), now in zip(clocks, self.shared.clocks(), strict=False)
+            )
+            still = frozen or heartbeat == self.shared.heartbeat
+            if still and suspected:
+                log.error("rtp engine hangs", heartbeat=heartbeat, clocks=clocks)
                 self.lose()
+            suspected = still
 
 
 def _command(

@@ -163,9 +163,10 @@ class SharedMemory:
         """Counts up a few times a second while the engine's control loop lives."""
         return int(self._shared.heartbeat)
 
-    def clock(self) -> int:
-        """Sum of the threads' millisecond ticks; stands still only without sessions."""
-        return sum(int(self._shared.thread[i].ticks) for i in range(self._shared.threads))
+    def clocks(self) -> list[tuple[int, int]]:
+        """Milliseconds and sessions of each thread; it keeps time only while it has sessions."""
+        threads = [self._shared.thread[i] for i in range(self._shared.threads)]
+        return [(int(thread.ticks), int(thread.sessions)) for thread in threads]
 
     def ports(self) -> list[int]:
         """The UDP port of each index, 0 where it could not be bound."""

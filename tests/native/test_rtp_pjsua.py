@@ -17,9 +17,9 @@ import trio
 
 from engine.model import Media
 from gateways.sip.media import RemoteMedia, RtpEngine, RtpSession
-from tests.gateways.sip.test_media import DEADLINE_S, Digits, running, sip_config
 from tests.support import wait_for_line
 from tests.support.audio import RATE, chirp, compare, read_wav, write_wav
+from tests.support.rtp import DEADLINE_S, Digits, running, sip_config
 
 CODECS = {"PCMU": 0, "PCMA": 8}
 DIGITS = "0123456789*#ABCD"

@@ -19,8 +19,8 @@ import pytest
 
 from gateways.sip import media_protocol as protocol
 from native.rtp import build
-from tests.gateways.sip.test_media import sip_config
 from tests.support.audio import chirp, write_wav
+from tests.support.rtp import sip_config
 
 DEADLINE_S = 20.0
 COMMANDS = range(1, 9)
