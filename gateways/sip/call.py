@@ -31,7 +31,7 @@ class OutboundCall:
     """
 
     __slots__ = (
-        "_answered_s", "_clock", "_connected_at", "_digits", "_ended_at", "_final", "_number",
+        "_answered_s", "_clock", "_connected_at", "_digits", "_ended_at", "_final", "_inside", "_number",
         "_order", "_over", "_played_s", "_progress", "_rows", "_session", "_settled", "_spec",
         "_started_at", "_talk_s", "_worker", "rtp", "scope",
     )  # fmt: skip
@@ -42,6 +42,7 @@ class OutboundCall:
         self._clock = clock
         self._session = Session()
         self._number = next(_numbers)
+        self._inside = False  # the program is in one of our methods and will get CallEnded
         self._settled = trio.Event()  # answered or over
         self._over = trio.Event()
         self._worker: Worker | None = None
@@ -78,7 +79,7 @@ class OutboundCall:
         """Place the call and wait until it is answered."""
         if self._session.state is State.IDLE:
             self._do(self._session.advance(Event.PLACE))
-        await self._settled.wait()
+        await self._wait(self._settled)
         self._check_up()
 
     async def play(self, media: Media) -> None:
@@ -87,12 +88,15 @@ class OutboundCall:
             await self.answered()
         assert self.rtp is not None  # noqa: S101 - leased before the program starts
         began_s = trio.current_time()
+        self._check_up()
+        self._inside = True
         try:
             await self.rtp.play(media)
         except MediaLost as error:
             broken = isinstance(error, PlaybackError)
             self.leave(Why.PLAYBACK_FAILED if broken else Why.MEDIA_LOST)
         finally:
+            self._inside = False
             played_s = min(trio.current_time() - began_s, media.length_s)
             self._played_s = played_s + (0.0 if math.isnan(self._played_s) else self._played_s)
         self._check_up()
@@ -101,11 +105,18 @@ class OutboundCall:
         """End the call from our side and wait until it is over."""
         self._check_up()
         self.leave(Why.PROGRAM)
-        await self._over.wait()
+        await self._wait(self._over)
 
     def note(self, row: ResultRow) -> None:
         """Keep a datum with the spool."""
         self._rows.append(row)
+
+    async def _wait(self, event: trio.Event) -> None:
+        self._inside = True
+        try:
+            await event.wait()
+        finally:
+            self._inside = False
 
     def _check_up(self) -> None:
         if self._session.state is not State.UP:
@@ -263,3 +274,6 @@ class OutboundCall:
             self.rtp.stop()
         self._settled.set()
         self._over.set()
+        if not self._inside:
+            # The program waits for something that is not the call: nobody else can end it.
+            self.scope.cancel()

@@ -15,6 +15,7 @@ _ORIGINS = {
     pj.PJSIP_EVENT_TRANSPORT_ERROR: Origin.TRANSPORT,
 }
 _MAX_REASON = 120
+_SUCCESS, _REDIRECT = 200, 300
 
 
 class Desk(Protocol):
@@ -49,7 +50,7 @@ class WorkerCall(pj.Call):  # type: ignore[misc]
         self._status = 0
         self._said_status = 0
         self._rang = self._up = self._said_up = self._answered = False
-        self._media_changed = False
+        self._media_changed = self._media_seen = False
         self._remote_text = ""
         self._said_remote = Remote()
         self._hung_up = False
@@ -84,8 +85,10 @@ class WorkerCall(pj.Call):  # type: ignore[misc]
 
     def onCallSdpCreated(self, prm: Any) -> None:  # noqa: N802
         """Put the RTP engine's address into every SDP pjsua makes."""
-        offer = not prm.remSdp.wholeSdp
-        prm.sdp.wholeSdp = sdp.rewrite(prm.sdp.wholeSdp, *self._rtp, offer=offer)
+        offered = prm.remSdp.wholeSdp
+        if offered:
+            self._remote_text = offered
+        prm.sdp.wholeSdp = sdp.rewrite(prm.sdp.wholeSdp, *self._rtp, offer=not offered)
 
     def onCallState(self, prm: Any) -> None:  # noqa: N802
         """Note how far the call got; the end is said at once, the rest with the batch."""
@@ -105,11 +108,14 @@ class WorkerCall(pj.Call):  # type: ignore[misc]
 
     def onCallMediaState(self, prm: Any) -> None:  # noqa: N802, ARG002
         """The far end's address, codec or direction may have changed."""
-        self._media_changed = True
+        self._media_changed = self._media_seen = True
         self._desk.touched(self)
 
     def onCallTsxState(self, prm: Any) -> None:  # noqa: N802
-        """Keep the far end's last SDP: telephone-event and the profile are only there."""
+        """Keep the far end's last answer: telephone-event and the profile are only there.
+
+        Its offers come with ``onCallSdpCreated``, and only those that pjsua did not refuse.
+        """
         event = prm.e
         if event.type != pj.PJSIP_EVENT_TSX_STATE:
             return
@@ -117,8 +123,9 @@ class WorkerCall(pj.Call):  # type: ignore[misc]
         change = body.tsxState
         if change.type != pj.PJSIP_EVENT_RX_MSG:
             return
-        text = sdp.body(change.src.rdata.wholeMsg)
-        if text:
+        message = change.src.rdata.wholeMsg
+        text = sdp.body(message)
+        if text and message.startswith(("SIP/2.0 ", "ACK ")):
             self._remote_text = text
             self._media_changed = True
             self._desk.touched(self)
@@ -130,6 +137,9 @@ class WorkerCall(pj.Call):  # type: ignore[misc]
         if self.number < 0:
             return
         remote = self._changed_remote()
+        if self._up and not self._media_seen:
+            # Answered with SDP that pjsua refuses: its BYE is on the way, nobody can talk.
+            return
         if self._up and not self._said_up:
             self._said_up = True
             self._desk.say(Verb.UP, self.number, remote)
@@ -176,23 +186,35 @@ class WorkerCall(pj.Call):  # type: ignore[misc]
         return Remote()
 
     def _say_end(self, info: Any, event: Any) -> None:
-        origin, message, by_callee = Origin.LOCAL, "", False
-        if event.type == pj.PJSIP_EVENT_TSX_STATE:
-            body = event.body
-            change = body.tsxState
-            origin = _ORIGINS.get(change.type, Origin.LOCAL)
-            if origin is Origin.WIRE:
-                message = change.src.rdata.wholeMsg
-                by_callee = message.startswith("BYE ")
+        origin, message = _source(event)
+        code, reason, answered = info.lastStatusCode, info.lastReason, self._answered
+        if message.startswith("SIP/2.0 "):
+            status = int(message[8:11])
+            if status >= _REDIRECT:
+                # pjsua says 487 for a redirect that is not followed: the wire knows better.
+                code, reason = status, message[12 : message.find("\r\n")]
+            elif not self._up and status >= _SUCCESS:
+                # Answered, but what was answered is of no use to pjsua.
+                origin, answered = Origin.LOCAL, True
         final = Final(
-            code=info.lastStatusCode,
-            reason=info.lastReason[:_MAX_REASON],
+            code=code,
+            reason=reason[:_MAX_REASON],
             q850=sdp.q850_cause(message),
             origin=origin,
-            by_callee=by_callee,
-            answered=self._answered,
+            by_callee=message.startswith("BYE "),
+            answered=answered,
             rang=self._rang,
         )
         number, self.number = self.number, -1
         self._desk.say(Verb.END, number, final)
         self._desk.ended(self, number)
+
+
+def _source(event: Any) -> tuple[Origin, str]:
+    """Where an end comes from, and the message that brought it, if one did."""
+    if event.type != pj.PJSIP_EVENT_TSX_STATE:
+        return Origin.LOCAL, ""
+    body = event.body
+    change = body.tsxState
+    origin = _ORIGINS.get(change.type, Origin.LOCAL)
+    return origin, change.src.rdata.wholeMsg if origin is Origin.WIRE else ""

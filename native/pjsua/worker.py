@@ -75,8 +75,8 @@ class Worker:
         self._device = raw.NoSoundDevice()
         for codec in self._endpoint.codecEnum2():
             keep = codec.codecId.startswith(_CODECS)
-            self._endpoint.codecSetPriority(codec.codecId, 255 if keep else 0)
-        self._endpoint.codecSetPriority(_CODECS[1], 254)
+            self._endpoint.codecSetPriority(codec.codecId, 128 if keep else 0)
+        self._endpoint.codecSetPriority(_CODECS[0], 129)
         self._endpoint.libStart()
         self._control = raw.ControlStream(self._stream)
         self._resolver = raw.Resolver(lambda name: self.say(Verb.ASK, name))

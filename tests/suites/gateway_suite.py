@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import trio
 
-from engine.gateway import Call, CallEnded, Gateway, Order, Program, Stage
+from engine.gateway import Call, Gateway, Order, Program, Stage
 from engine.model import Media, Provider, ResultRow, Service
 from engine.results import Blame, Disposition, Reached, Result
 
@@ -175,20 +175,18 @@ class GatewaySuite:
         assert not result.trunk_failed
 
     async def test_the_callee_hangs_up_early(self, harness: Harness) -> None:
-        ended: list[bool] = []
-
-        async def program(call: Call) -> None:
-            try:
-                await play(harness.long_media, call)
-            except CallEnded:
-                ended.append(True)
-                raise
-
-        delivery = await self.deliver(harness, FarEnd.HANG_UP, program)
+        delivery = await self.deliver(harness, FarEnd.HANG_UP, partial(play, harness.long_media))
         result = delivery.result
         assert result is not None
         assert result.disposition is Disposition.ANSWERED
         assert 0.0 < result.talk_s < harness.long_media.length_s
+
+    async def test_the_callee_hangs_up_on_a_program_that_does_not_listen(
+        self, harness: Harness
+    ) -> None:
+        delivery = await self.deliver(harness, FarEnd.HANG_UP, listen)
+        assert delivery.result is not None
+        assert delivery.result.disposition is Disposition.ANSWERED
 
     async def test_keys_are_kept_in_order(self, harness: Harness) -> None:
         delivery = await self.deliver(

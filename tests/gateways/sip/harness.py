@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,13 +29,15 @@ _REFUSALS = {
 _SCENARIOS = {FarEnd.RING: "no_answer", FarEnd.HANG_UP: "answer_hang_up"}
 
 
+_PORTS = 128
+_ranges = itertools.count(os.getpid() % 100)
+
+
 def config(**fields: Any) -> SipConfig:
-    """A small gateway on free ports."""
-    start = 20_000 + (hash(trio.current_time()) % 500) * 40
-    return SipConfig(
-        **{"workers_min": 1, "workers_max": 12, "rtp_port_min": start, "rtp_port_max": start + 127}
-        | fields
-    )
+    """A small gateway; its RTP engine leaves out ports that others hold."""
+    start = 20_000 + next(_ranges) % 100 * _PORTS
+    ports = {"rtp_port_min": start, "rtp_port_max": start + _PORTS - 1}
+    return SipConfig(**{"workers_min": 1, "workers_max": 12} | ports | fields)
 
 
 @asynccontextmanager
@@ -54,6 +58,7 @@ class SipHarness:
         self.media = self.recording(folder, 0.4)
         self.long_media = self.recording(folder, 5.0)
         self.sipp: Sipp | None = None
+        self.rtp_ports = range(20_000, 20_000 + 100 * _PORTS)
         self._folder = folder
         self._runs = 0
 
