@@ -180,11 +180,12 @@ class Writer:
     def _failed(self, jobs: Sequence[Job], error: Exception) -> None:
         self._batches += 1
         self._rollbacks += 1
-        failure = storage_failure(error)
-        if failure is not None:
-            self._cause = str(failure)
+        # What one operation can do wrong was dealt with in the batch: this is the store, or a bug.
+        store = isinstance(error, sqlite3.Error | MemoryError)
+        if store:
+            self._cause = str(storage_failure(error) or f"store: {error}")
         for job in jobs:
-            job.answer = outcome.Error(UnavailableError(str(failure)) if failure else error)
+            job.answer = outcome.Error(UnavailableError(self._cause) if store else error)
         self._roll_back()
 
     def _roll_back(self) -> None:
