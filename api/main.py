@@ -6,7 +6,6 @@ web server's: closing the one does not hang up the other.
 
 from __future__ import annotations
 
-import gc
 import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -18,6 +17,7 @@ import trio
 from api.log import configure
 from api.server import serve_http
 from api.web import create_app
+from engine import memory
 from engine.app import Engine
 from engine.auth import ensure_admin
 from engine.clock import now
@@ -28,9 +28,6 @@ from engine.store import open_store
 from gateways.registry import GATEWAYS
 
 log = structlog.get_logger("node")
-
-# engine.md §3: with 600,000 live objects the default thresholds pause for 212 ms, these for 3 ms.
-GC_THRESHOLDS = (50_000, 10, 10)
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -152,9 +149,7 @@ async def _serve_web(
 
 
 def _ready(announce: Announce, password: str | None, url: str) -> None:
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    memory.settle()
     log.info("ready", url=url)
     announce(Ready(url, password))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from engine.config import Config, load
 from engine.errors import IllegalTransitionError
 from engine.model import CampaignStatus, SpoolStatus, TransmissionStatus
 from engine.states import CAMPAIGN, SPOOL, TRANSMISSION, Event, advance, may
@@ -200,3 +201,12 @@ def test_every_dependency_has_its_reason() -> None:
         if not re.search(rf'^\s*"{re.escape(dependency)}",\s+# \S', text, re.MULTILINE)
     ]
     assert unexplained == []
+
+
+def test_the_example_configuration_is_every_default() -> None:
+    path = ROOT / "outspool.example.toml"
+    assert load(path, {}, {}) == Config()
+    shown = tomllib.loads(path.read_text())
+    assert {name: list(fields) for name, fields in shown.items()} == {
+        name: list(getattr(Config(), name).__struct_fields__) for name in Config.__struct_fields__
+    }
