@@ -87,6 +87,12 @@ class Dialog:
         assert message.start.startswith(start), f"{message.start!r} instead of {start!r}"
         return message
 
+    async def expect_late(self, start: str) -> Message:
+        """As ``expect``, however long it takes."""
+        message = await self._inbox.receive()
+        assert message.start.startswith(start), f"{message.start!r} instead of {start!r}"
+        return message
+
     async def respond(
         self, request: Message, status: str, body: str = "", *headers: str, tag: str = ""
     ) -> None:
