@@ -19,8 +19,8 @@ _CAMPAIGN = (
     "contact_done", "contact_total",
 )  # fmt: skip
 _SPOOL = (
-    "spool_id", "transmission_id", "campaign_id", "destination", "status", "response", "code",
-    "time_spool", "time_connect", "time_end", "amount",
+    "spool_id", "transmission_id", "destination", "status", "response", "code", "time_start",
+    "time_connect", "time_end", "amount",
 )  # fmt: skip
 MAX_ROWS = 100_000
 _ENDED = ("completed", "failed", "invalid")

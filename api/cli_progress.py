@@ -39,13 +39,15 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
     def line(self) -> str:
         """Everything in one line, for logs and pipes."""
-        eta = "" if self.eta_s is None else f", ETA {self.eta_s:.0f} s"
-        return (
+        counts = (
             f"{self.status}: {self.done}/{self.contacts} done, {self.dialled} dialled "
             f"({self.retries} retries), {self.answered} answered, {self.busy} busy, "
-            f"{self.no_answer} no answer, {self.failed} failed, {self.up} up, "
-            f"{self.calls_per_s:.1f} calls/s{eta}"
+            f"{self.no_answer} no answer, {self.failed} failed, {self.up} up"
         )
+        if self.status in OVER:
+            return counts
+        eta = "" if self.eta_s is None else f", ETA {self.eta_s:.0f} s"
+        return f"{counts}, {self.calls_per_s:.1f} calls/s{eta}"
 
 
 def read(campaign: Mapping[str, Any]) -> Progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -11,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 # Wide enough for every table of ours where no terminal tells its width (a pipe, a log).
-PIPE_WIDTH = 140
+PIPE_WIDTH = 180
+_TIMES = ("time_", "date_", "last_")
 
 
 def console() -> Console:
@@ -33,7 +35,7 @@ def show_rows(
         return
     table = Table(*columns, title=title or None)
     for row in rows:
-        table.add_row(*(cell(row.get(column)) for column in columns))
+        table.add_row(*(cell(row.get(column), column) for column in columns))
     console().print(table)
 
 
@@ -44,14 +46,16 @@ def show_object(document: Mapping[str, Any], *, as_json: bool) -> None:
         return
     table = Table(show_header=False)
     for name, value in document.items():
-        table.add_row(name, cell(value))
+        table.add_row(name, cell(value, name))
     console().print(table)
 
 
-def cell(value: Any) -> str:
-    """A value as a table shows it."""
+def cell(value: Any, name: str = "") -> str:
+    """A value as a table shows it; the API's Unix seconds as UTC."""
     if value is None:
         return ""
+    if isinstance(value, int) and name.startswith(_TIMES):
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
