@@ -16,7 +16,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import NotFoundError, UnavailableError
+from engine.errors import ConflictError, NotFoundError, UnavailableError
 from engine.model import (
     Account,
     CampaignStatus,
@@ -232,7 +232,23 @@ class StoreSuite(NounSuite):
         await scene.store.screen_out([scene.intent(candidate)], [SCREENED])
         row = await scene.transmission(begun)
         assert (row.status, row.due_at) == (TransmissionStatus.INVALID, None)
+        tally = await scene.store.campaign_tally(scene.campaign.id)
+        assert tally["disposition:screened"] == tally["response:invalid_number"] == 1
+        assert (tally["pending"], tally["invalid"], tally["dialled"]) == (0, 1, 1)
         assert await scene.store.next_due_at(scene.campaign.id) is None
+
+    async def test_while_a_spool_is_open_nothing_else_happens(self, scene: Scene) -> None:
+        [begun] = await scene.begin(await scene.members(1))
+        contact = (await scene.store.export_contacts(scene.group.id, 0, 1))[0].contact
+        candidate = Candidate(contact=contact, transmission=await scene.transmission(begun))
+        await scene.store.screen_out([scene.intent(candidate)], [SCREENED])
+        assert (await scene.transmission(begun)).status is TransmissionStatus.PROCESSING
+        # Even one that should not be there: whoever is being called is not called again.
+        single = await scene.alone()
+        await scene.store.insert(Spool(transmission_id=single.id))
+        assert await scene.again(single.id) is None
+        with pytest.raises(ConflictError):
+            await scene.store.insert(Spool(transmission_id=single.id))
 
     # --- ending ----------------------------------------------------------------------------------
 
@@ -353,7 +369,7 @@ class StoreSuite(NounSuite):
     # --- the counters equal a recount ------------------------------------------------------------
 
     @settings(max_examples=30)
-    @given(steps=st.lists(st.tuples(st.integers(0, 7), st.integers(0, 11)), max_size=40))
+    @given(steps=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 11)), max_size=40))
     async def test_tallies_equal_a_recount(self, steps: list[tuple[int, int]]) -> None:
         async with self.fresh() as store:
             walk = Walk(await set_scene(store))

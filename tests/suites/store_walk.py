@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+import msgspec
+
 from engine.model import Spool, SpoolStatus, Transmission, TransmissionStatus
 from engine.results import screened
 from engine.store.base import Begun, Candidate, Query
@@ -26,7 +28,7 @@ class Walk:
         self.screened: Counter[int] = Counter()
         self.steps: list[Callable[[int], Awaitable[None]]] = [
             self.begin, self.end, self.busy, self.again, self.screen, self.remove, self.single,
-            self.note,
+            self.note, self.edit,
         ]  # fmt: skip
 
     async def start(self) -> None:
@@ -77,6 +79,13 @@ class Walk:
         if self.begun:
             self.scene.store.connected(self.begun[pick % len(self.begun)].spool_id, SOON)
 
+    async def edit(self, pick: int) -> None:
+        rows = await self.scene.store.find(Transmission, Query())
+        if rows:
+            row, owner_id = rows[pick % len(rows)], self.scene.owner.id if pick % 2 else None
+            stale = msgspec.structs.replace(row, owner_id=owner_id, status=PENDING, try_done=7)
+            await self.scene.store.update(stale)
+
     async def _invalid(self) -> list[Transmission]:
         rows = await self.scene.store.find(Transmission, Query())
         return [row for row in rows if row.status is TransmissionStatus.INVALID]
@@ -93,7 +102,17 @@ class Walk:
         )
         final = [row for row in ours if row.status.value in ("completed", "failed", "invalid")]
         assert (await self.scene.progress()).contact_done == len(final)
-        counts = await store.counts(self.scene.owner.id)
+        await self._check_counts(None, rows, spools)
+        await self._check_counts(
+            self.scene.owner.id,
+            [row for row in rows if row.owner_id is not None],
+            [row for row in spools if row.owner_id is not None],
+        )
+
+    async def _check_counts(
+        self, owner_id: int | None, rows: list[Transmission], spools: list[Spool]
+    ) -> None:
+        counts = await self.scene.store.counts(owner_id)
         assert counts["transmission_total"] == counts["transmission_outbound"] == len(rows)
         processing = [row for row in rows if row.status is TransmissionStatus.PROCESSING]
         assert counts["transmission_active"] == len(processing)

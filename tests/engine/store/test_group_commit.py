@@ -12,6 +12,8 @@ import trio.testing
 from engine.errors import ConflictError, InvalidError, NotFoundError
 from engine.model import Contact, Spool, Transmission, TransmissionStatus, User
 from engine.store.base import Query
+from engine.store.nouns import insert_row
+from engine.store.transaction import Transaction
 from tests.engine.store.held import held, in_one_batch, on_writer, opened
 from tests.suites.store_scene import AT, set_scene
 
@@ -53,6 +55,7 @@ async def test_one_callers_error_is_nobody_elses(tmp_path: Path) -> None:
             partial(store.begin_spools, [unstorable]),
             partial(store.begin_spools, [scene.intent(members[3])]),
             partial(scene.finish, begun),
+            partial(on_writer, store, _insert_and_fail),
         )
         assert {type(answer) for answer in answers[:2]} == {User, ConflictError}
         assert isinstance(answers[2], NotFoundError)
@@ -60,10 +63,17 @@ async def test_one_callers_error_is_nobody_elses(tmp_path: Path) -> None:
         assert isinstance(answers[4], InvalidError)
         assert answers[5][0] is not None
         assert (await scene.transmission(begun)).status is TransmissionStatus.COMPLETED
+        assert isinstance(answers[7], ZeroDivisionError)
         assert await store.count(Spool, Query()) == 2
+        assert await store.count(Contact, Query()) == 4
         tally = await store.campaign_tally(scene.campaign.id)
         assert (tally["dialled"], tally["transmissions"], tally["completed"]) == (2, 2, 1)
         assert await store.insert(Contact(phone="1"))
+
+
+def _insert_and_fail(tx: Transaction) -> None:
+    insert_row(tx, Contact(phone="of a failed operation"))
+    raise ZeroDivisionError
 
 
 async def test_callers_wait_while_the_queue_is_full(tmp_path: Path) -> None:
