@@ -34,29 +34,42 @@ class StreamBody:
         self._finished.set()
         self._arrived.close()
 
-    async def chunks(
-        self, limit: int, stall_timeout_s: float = _STALL_TIMEOUT_S
-    ) -> AsyncIterator[bytes]:
-        """The body piece by piece; ``TooLargeError`` beyond ``limit`` bytes in all."""
-        size = 0
-        while True:
-            try:
-                with trio.fail_after(stall_timeout_s):
-                    chunk = await self._waiting.receive()
-            except trio.EndOfChannel:
-                return
-            except trio.TooSlowError:
-                raise InvalidError("The body did not arrive in time") from None
-            size += len(chunk)
-            if size > limit:
-                raise TooLargeError(f"The body is larger than {limit} bytes")
-            yield chunk
+    async def take(self, timeout_s: float) -> bytes:
+        """The next piece, b"" at the end; ``InvalidError`` where it does not come in time."""
+        try:
+            with trio.fail_after(timeout_s):
+                return await self._waiting.receive()
+        except trio.EndOfChannel:
+            return b""
+        except trio.TooSlowError:
+            raise InvalidError("The body did not arrive in time") from None
 
     async def discard_rest(self, timeout_s: float) -> None:
         """Throw away what still arrives, for a while: who is still writing reads no answer."""
         self._waiting.close()
         with trio.move_on_after(timeout_s):
             await self._finished.wait()
+
+
+class BodyChunks(AsyncIterator[bytes]):
+    """A body piece by piece; ``TooLargeError`` beyond ``limit`` bytes in all.
+
+    A plain iterator, because an async generator that is left half-way has to be closed by somebody.
+    """
+
+    def __init__(self, body: StreamBody, limit: int) -> None:
+        self._body = body
+        self._limit = limit
+        self._size = 0
+
+    async def __anext__(self) -> bytes:
+        chunk = await self._body.take(_STALL_TIMEOUT_S)
+        if not chunk:
+            raise StopAsyncIteration
+        self._size += len(chunk)
+        if self._size > self._limit:
+            raise TooLargeError(f"The body is larger than {self._limit} bytes")
+        return chunk
 
 
 class StreamRequest(TrioRequest):
@@ -69,7 +82,7 @@ class StreamRequest(TrioRequest):
         """The body piece by piece; ``TooLargeError`` at once where its length is announced."""
         if self.content_length is not None and self.content_length > limit:
             raise TooLargeError(f"The body is larger than {limit} bytes")
-        return self.body.chunks(limit)
+        return BodyChunks(self.body, limit)
 
     async def whole_body(self, limit: int) -> bytes:
         """The body of a small request."""

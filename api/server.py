@@ -11,6 +11,7 @@ All were seen on hypercorn 0.18.0 with quart-trio 0.12.0, which is why hypercorn
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -236,5 +237,6 @@ def _hypercorn_config(config: HttpConfig) -> HypercornConfig:
     hypercorn.graceful_timeout = config.shutdown_timeout_s
     hypercorn.include_server_header = False
     hypercorn.accesslog = None
-    hypercorn.errorlog = None
+    # Handed to the program's own logging; hypercorn would put handlers of its own on a name.
+    hypercorn.errorlog = logging.getLogger("hypercorn.error")
     return hypercorn

@@ -87,7 +87,8 @@ class MediaLibrary:
         except OSError as error:
             raise UnavailableError(f"The media could not be stored: {error.strerror}") from error
         finally:
-            part.unlink(missing_ok=True)
+            if part.exists():
+                part.unlink()
 
     async def sweep(self, keep: frozenset[str]) -> None:
         """Remove files that ``keep`` (relative paths) does not name, once nobody needs them."""
@@ -196,9 +197,9 @@ def _mono_blocks(audio: soundfile.SoundFile) -> Iterator[Samples]:
 
 
 def _to_int16(samples: Samples) -> npt.NDArray[np.int16]:
-    scaled = np.rint(np.nan_to_num(samples) * np.float32(32768))
-    clipped: npt.NDArray[np.int16] = np.clip(scaled, -32768, 32767).astype(np.int16)
-    return clipped
+    inside = np.clip(np.nan_to_num(samples), -1.0, 1.0)
+    scaled: npt.NDArray[np.int16] = np.rint(inside * 32768).clip(-32768, 32767).astype(np.int16)
+    return scaled
 
 
 def _make_folder(folder: Path) -> None:

@@ -294,8 +294,12 @@ async def test_transmissions_filter_edit_and_go(node: Node) -> None:
     assert edited.json()["try_allowed"] == 3
     assert (await node.client.delete(f"/transmissions/{ids[0]}")).json() is True
     assert (await node.client.get(f"/transmissions/{ids[0]}")).status_code == 404
-    bodies = ({}, {"program_id": program}, {"program_id": program, "phone": "x"},
-              {"program_id": program, "phone": "1", "direction": "inbound"})  # fmt: skip
+    bodies: tuple[dict[str, Any], ...] = (
+        {},
+        {"program_id": program},
+        {"program_id": program, "phone": "x"},
+        {"program_id": program, "phone": "1", "direction": "inbound"},
+    )
     for body in bodies:
         response = await node.client.post("/transmissions", json=body)
         assert response.status_code == 412, body

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -90,18 +91,19 @@ def fuzz(document: dict[str, Any], url: str, token: str) -> None:
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=url)
     for result in schema.get_all_operations():
-        operation = result.ok()
-        fuzz_one(operation.as_strategy(generation_mode=GenerationMode.POSITIVE), token)
-        definition = document["paths"][operation.path][operation.method]
+        assert isinstance(result, Ok)
+        found = result.ok()
+        fuzz_one(found.as_strategy(generation_mode=GenerationMode.POSITIVE), token)
+        definition = document["paths"][found.path][found.method]
         if definition.get("parameters") or "requestBody" in definition:
-            fuzz_one(operation.as_strategy(generation_mode=GenerationMode.NEGATIVE), token)
+            fuzz_one(found.as_strategy(generation_mode=GenerationMode.NEGATIVE), token)
 
 
 def operations_of(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [operation for verbs in document["paths"].values() for operation in verbs.values()]
 
 
-def fuzz_one(requests: SearchStrategy[Case], token: str) -> None:
+def fuzz_one(requests: SearchStrategy[Case[Any]], token: str) -> None:
     @settings(
         max_examples=8,
         deadline=None,
@@ -111,7 +113,7 @@ def fuzz_one(requests: SearchStrategy[Case], token: str) -> None:
         suppress_health_check=list(HealthCheck),
     )
     @given(requests)
-    def check(case: Case) -> None:
+    def check(case: Case[Any]) -> None:
         case.call_and_validate(headers={"Authorization": token}, checks=CHECKS)
 
     check()

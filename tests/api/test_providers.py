@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from engine.model import Account, Provider
 from tests.api.node import Node, made
 
 SECRET = "s3cret-passphrase"  # noqa: S105
@@ -46,8 +47,6 @@ async def test_passwords_go_in_and_never_out(node: Node) -> None:
         for answer in answers:
             assert SECRET[:9] not in answer.text
             assert "pass" not in answer.text.replace("passwd:", "").replace("password:", "")
-    from engine.model import Account, Provider
-
     kept = await node.engine.store.get(Provider, provider)
     assert kept is not None
     assert kept.password == SECRET, "an empty one in a form means: as it is"
@@ -103,7 +102,7 @@ async def test_providers_are_edited_found_and_deleted(node: Node) -> None:
         ({"host": "h2"}, [plain]),
         ({"type": "loopback"}, []),
     ):
-        rows = (await node.client.get("/providers", params=args)).json()  # type: ignore[arg-type]
+        rows = (await node.client.get("/providers", params=args)).json()
         assert [row["provider_id"] for row in rows] == expected
     after = await node.client.put(f"/providers/{plain}", json={"active": True, "prefix": "00|"})
     assert (after.json()["active"], after.json()["prefix"]) == (1, "00|")

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from api.server import serve_http
 from api.web import create_app
 from engine.config import HttpConfig
-from tests.api.node import Node, made, running_node
+from tests.api.node import Node, made, made_program, running_node
 
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 DEADLINE_S = 20.0
@@ -49,12 +50,14 @@ async def until_closed(stream: trio.SocketStream) -> bytes:
 async def test_an_idle_connection_is_closed_however_many_requests_it_had(
     tmp_path: Path, requests: int
 ) -> None:
-    async with running_node(tmp_path, keep_alive_timeout_s=0.2) as node:
-        async with await node.raw() as stream:
-            for _ in range(requests):
-                await stream.send_all(REQUEST)
-                assert b" 200 " in await read_answer(stream)
-            assert await until_closed(stream) == b""
+    async with (
+        running_node(tmp_path, keep_alive_timeout_s=0.2) as node,
+        await node.raw() as stream,
+    ):
+        for _ in range(requests):
+            await stream.send_all(REQUEST)
+            assert b" 200 " in await read_answer(stream)
+        assert await until_closed(stream) == b""
 
 
 async def test_many_requests_share_a_connection(node: Node) -> None:
@@ -173,3 +176,47 @@ async def test_garbage_ends_its_own_connection_only(node: Node, request_bytes: b
         await stream.send_eof()
         assert b" 500 " not in await until_closed(stream)
     assert (await node.client.get("/healthz")).status_code == 200
+
+
+async def test_a_client_that_leaves_half_way_harms_nobody(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    group = await made(node.client, "/groups", name="g")
+    lines = b"".join(b"%d\n" % number for number in range(12_000))
+    await node.client.post(f"/groups/{group}/csv", content=lines)
+    head = f"Host: x\r\nAuthorization: {node.client.headers['Authorization']}\r\n"
+    requests = (
+        f"POST /groups/{group}/csv HTTP/1.1\r\n{head}Content-Length: 1000000\r\n\r\n1\n2\n",
+        f"GET /groups/{group}/csv HTTP/1.1\r\n{head}\r\n",
+        f"POST /contacts HTTP/1.1\r\n{head}Content-Length: 10\r\n\r\n",
+    )
+    with capture_logs() as logged:
+        for request in requests:
+            async with await node.raw() as stream:
+                await stream.send_all(request.encode())
+                if request.startswith("GET"):
+                    await stream.receive_some(100)
+        # Connections are served in order of arrival: when this is answered the others were seen.
+        assert (await node.client.get(f"/groups/{group}")).json()["contact_total"] == 12_000
+    assert [entry for entry in logged if entry["log_level"] == "error"] == []
+    assert caplog.records == []
+
+
+async def test_what_nobody_foresaw_tells_nothing_of_itself(node: Node, tmp_path: Path) -> None:
+    program = await made_program(node.client)
+    recording = (await node.client.get(f"/programs/{program}")).json()["recording_id"]
+    for path in (tmp_path / "media").glob("*.wav"):
+        path.unlink()
+    with capture_logs() as logged:
+        response = await node.client.get(f"/messages/recordings/{recording}/media")
+    assert response.status_code == 500
+    assert response.json() == {"error": {"code": 500, "message": "Internal server error"}}
+    (entry,) = [entry for entry in logged if entry["log_level"] == "error"]
+    assert isinstance(entry["exc_info"], FileNotFoundError)
+
+
+async def test_a_store_that_takes_nothing_is_said(node: Node) -> None:
+    await node.engine.store.aclose()
+    response = await node.client.get("/contacts")
+    assert response.status_code == 423
+    assert response.json()["error"]["code"] == 423

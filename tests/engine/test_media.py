@@ -1,0 +1,145 @@
+"""Conversion of uploads, and the files it leaves."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from engine.config import HttpConfig, MediaConfig
+from engine.errors import (
+    InvalidError,
+    MissingBodyError,
+    TooLargeError,
+    UnavailableError,
+    UnsupportedMediaError,
+)
+from engine.media import MediaLibrary, convert
+from tests.support.engine import config_in
+
+
+class pieces(AsyncIterator[bytes]):  # noqa: N801 - read as a function
+    """Bytes as an upload brings them."""
+
+    def __init__(self, data: bytes, size: int = 1000) -> None:
+        self._rest = (data[start : start + size] for start in range(0, len(data), size))
+
+    async def __anext__(self) -> bytes:
+        for piece in self._rest:
+            return piece
+        raise StopAsyncIteration
+
+
+def library(folder: Path, **media: float) -> MediaLibrary:
+    return MediaLibrary(
+        config_in(folder, media=MediaConfig(**media), http=HttpConfig(max_media_bytes=1_000_000))
+    )
+
+
+def write(path: Path, samples: object, rate: int, **kind: str) -> Path:
+    soundfile.write(path, samples, rate, **kind)
+    return path
+
+
+def test_telephone_sound_is_kept_bit_for_bit(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(-32768, 32768, 20_000).astype(np.int16)
+    source = write(tmp_path / "in.wav", noise, 8000)
+    assert convert(source, tmp_path / "out.wav", max_s=10) == ("WAV", 2.5)
+    assert np.array_equal(soundfile.read(tmp_path / "out.wav", dtype="int16")[0], noise)
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 16_000, 44_100, 48_000, 96_000])
+def test_speech_band_passes_and_the_rest_is_cut(tmp_path: Path, rate: int) -> None:
+    time_s = np.arange(rate * 2) / rate
+    wanted = 0.3 * np.sin(2 * np.pi * 1000 * time_s)
+    above = 0.3 * np.sin(2 * np.pi * 5000 * time_s) if rate > 10_000 else 0 * time_s
+    source = write(tmp_path / "in.wav", wanted + above, rate, subtype="FLOAT")
+    convert(source, tmp_path / "out.wav", max_s=10)
+    heard, _ = soundfile.read(tmp_path / "out.wav")
+    spectrum = np.abs(np.fft.rfft(heard)) * 2 / len(heard)
+    at = np.arange(len(spectrum)) * 8000 / len(heard)
+    assert len(heard) == 16_000
+    assert spectrum[np.argmin(abs(at - 1000))] == pytest.approx(0.3, rel=0.02)
+    # 5 kHz would fold back to 3 kHz.
+    assert spectrum[abs(at - 3000) < 50].max() < 0.3e-4
+
+
+def test_loud_and_broken_samples_do_not_wrap_around(tmp_path: Path) -> None:
+    samples = np.array([2.0, -2.0, np.nan, np.inf, -np.inf, 0.5] * 100, dtype=np.float32)
+    source = write(tmp_path / "in.wav", samples, 8000, subtype="FLOAT")
+    convert(source, tmp_path / "out.wav", max_s=10)
+    heard, _ = soundfile.read(tmp_path / "out.wav", dtype="int16")
+    assert list(heard[:6]) == [32767, -32768, 0, 32767, -32768, 16384]
+
+
+def test_channels_are_mixed(tmp_path: Path) -> None:
+    left, right = np.full(8000, 0.5), np.full(8000, -0.25)
+    source = write(tmp_path / "in.wav", np.stack([left, right], 1), 8000, subtype="FLOAT")
+    convert(source, tmp_path / "out.wav", max_s=10)
+    heard, _ = soundfile.read(tmp_path / "out.wav")
+    assert heard.mean() == pytest.approx(0.125, abs=1e-4)
+
+
+def test_length_is_that_of_the_samples_not_of_the_header(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.wav", np.zeros(80_000), 8000)
+    source.write_bytes(source.read_bytes()[:16_044])  # the header still says 10 s
+    assert convert(source, tmp_path / "out.wav", max_s=5) == ("WAV", 1.0)
+
+
+async def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
+    long = write(tmp_path / "long.flac", np.zeros(50_000), 8000).read_bytes()
+    empty = write(tmp_path / "empty.wav", np.zeros(0), 8000).read_bytes()
+    many = write(tmp_path / "many.wav", np.zeros((10, 65)), 8000).read_bytes()
+    cases: list[tuple[bytes, type[Exception]]] = [
+        (b"", MissingBodyError),
+        (b"hello", UnsupportedMediaError),
+        (b"\x00" * 1_000_001, TooLargeError),
+        (long, InvalidError),
+        (empty, InvalidError),
+        (many, InvalidError),
+    ]
+    media = library(tmp_path, max_recording_s=5)
+    for data, error in cases:
+        with pytest.raises(error):
+            await media.store(pieces(data))
+        assert list((tmp_path / "media").iterdir()) == []
+
+
+async def test_names_are_ours_and_the_original_is_kept(tmp_path: Path) -> None:
+    data = write(tmp_path / "x.flac", np.zeros(8000), 8000).read_bytes()
+    media = library(tmp_path)
+    one, two = await media.store(pieces(data)), await media.store(pieces(data))
+    assert one.media_path != two.media_path
+    assert media.path(one.original_path).read_bytes() == data
+    assert (one.original_type, one.length_s) == ("flac", 1.0)
+    for path in (one.media_path, one.original_path):
+        assert media.path(path).parent == (tmp_path / "media").absolute()
+
+
+async def test_superseded_files_stay_for_a_while(tmp_path: Path) -> None:
+    data = write(tmp_path / "x.wav", np.zeros(8000), 8000).read_bytes()
+    media = library(tmp_path)
+    old, new = await media.store(pieces(data)), await media.store(pieces(data))
+    keep = frozenset({new.media_path, new.original_path})
+    long_ago = time.time() - 10 * 86_400
+    for path in (tmp_path / "media").iterdir():
+        os.utime(path, (long_ago, long_ago))
+    media.retire(old.media_path, old.original_path, "", "media/gone.wav")
+    await media.sweep(keep)
+    assert len(list((tmp_path / "media").iterdir())) == 4, "a call may be about to play them"
+    os.utime(media.path(old.media_path), (long_ago, long_ago))
+    await media.sweep(keep)
+    left = {path.name for path in (tmp_path / "media").iterdir()}
+    assert len(left) == 3
+    assert Path(old.media_path).name not in left
+
+
+async def test_a_disk_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "media").write_text("a file where the folder should be")
+    with pytest.raises(UnavailableError):
+        await library(tmp_path).store(pieces(b"x"))
