@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from api.paging import MAX_LIMIT, SCHEMA
+from api.paging import DEFAULT_LIMIT, MAX_LIMIT, SCHEMA
 from api.routing import Created, Dialect, Done, File, Route, Rows, Status
 
 REF = "#/components/schemas/{name}"
@@ -147,7 +147,12 @@ def _filters(route: Route) -> list[dict[str, Any]]:
     if route.filters is None:
         return []
     schemas = {name: SCHEMA[spec.read] for name, spec in route.filters.items()}
-    schemas["limit"] = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}
+    schemas["limit"] = {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_LIMIT,
+        "default": DEFAULT_LIMIT,
+    }
     schemas["offset"] = {"type": "integer", "minimum": 0}
     return [
         {"name": name, "in": "query", "required": False, "schema": schema}

@@ -21,7 +21,14 @@ from engine.store.base import ContactRow, Op
 # One transaction each: large enough to be fast, short enough not to hold up the dialer's commits.
 IMPORT_CHUNK = 5000
 EXPORT_CHUNK = 1000
-_CSV_TYPES = ("text/", "application/csv", "application/vnd.ms-excel", "application/octet-stream")
+# Browsers, spreadsheets and "curl --data-binary" label a CSV file so.
+_CSV_TYPES = (
+    "text/",
+    "application/csv",
+    "application/vnd.ms-excel",
+    "application/octet-stream",
+    "application/x-www-form-urlencoded",
+)
 
 
 class GroupBody(msgspec.Struct, kw_only=True):

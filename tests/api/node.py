@@ -37,7 +37,7 @@ def signing_key() -> bytes:
 
 @cache
 def password_hash() -> str:
-    return argon2.PasswordHasher().hash(PASSWORD)
+    return argon2.PasswordHasher(time_cost=1, memory_cost=1024).hash(PASSWORD)
 
 
 class Node:
