@@ -91,6 +91,8 @@ class RtpSession:
 
         Time counts only while packets are sent: before ``connect``, on hold and while digits go
         out the position stays, so the whole recording is heard. A second ``play`` ends the first.
+        The last packet sent is not yet the last one heard: far ends buffer 60-200 ms, so whoever
+        hangs up next leaves silence running for that long.
         Cancelling stops it. Raises ``MediaLost``; ``PlaybackError`` if the file is not playable.
         """
         path = protocol.path_bytes(media.path)

@@ -48,6 +48,7 @@ _CONNECT = struct.Struct("=HBBII4sHBBBBH")
 _TEXT = struct.Struct("=HBBIII")
 _NO_PAYLOAD_TYPE: int = lib.RTP_NO_PAYLOAD_TYPE
 _MIN_PORT = 1024
+OFFERED_DTMF = 101  # what our own SDP names for telephone events (native/pjsua/sdp.py)
 _DYNAMIC_TYPES = range(96, 128)  # RFC 3551 §6
 
 
@@ -56,7 +57,7 @@ class RemoteMedia(msgspec.Struct, frozen=True):
 
     ``payload_type`` is 0 (PCMU) or 8 (PCMA). ``dtmf_payload_type`` is the one the far end named
     for telephone events (None = it takes none); ``offered_dtmf_payload_type`` the one our own SDP
-    names, where it differs: each side receives on what it named itself (RFC 3264 §6.1).
+    names: each side receives on what it named itself (RFC 3264 §6.1), so both are listened to.
     ``send`` False = hold: the clock runs on, nothing is sent.
     """
 
@@ -65,7 +66,7 @@ class RemoteMedia(msgspec.Struct, frozen=True):
     payload_type: int
     dtmf_payload_type: int | None
     send: bool
-    offered_dtmf_payload_type: int | None = None
+    offered_dtmf_payload_type: int | None = OFFERED_DTMF
 
 
 class RtpStats(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ import pytest
 
 from gateways.sip import media_protocol as protocol
 from native.rtp import build
+from tests.support import free_udp_port
 from tests.support.audio import chirp, write_wav
 from tests.support.rtp import sip_config
 
@@ -109,6 +110,25 @@ def test_what_is_not_the_protocol_ends_it_with_a_reason(data: bytes) -> None:
         assert engine.exit_status() == errno.EPROTO
         assert engine.process.stderr is not None
         assert b"Protocol error" in engine.process.stderr.read()
+
+
+def test_a_command_of_an_old_lease_does_not_touch_the_new_one(tmp_path: Path) -> None:
+    message = os.fsencode(write_wav(tmp_path / "message.wav", chirp(0.1)))
+    remote = protocol.RemoteMedia("127.0.0.1", free_udp_port(), 0, 101, send=True)
+    with bare_engine() as engine:
+        commands = [
+            protocol.lease(0, 1, 0),
+            protocol.lease(0, 2, 0),
+            protocol.connect(0, 2, remote),
+        ]
+        commands.append(protocol.command(protocol.PLAY, 0, 2, 55, message))
+        commands += [
+            protocol.command(kind, 0, 1, None, b"") for kind in (protocol.STOP, protocol.RELEASE)
+        ]
+        engine.control.sendall(b"".join(commands))
+        event = engine.event()
+        assert event is not None
+        assert (event[0], event[3:]) == (protocol.PLAYED, (0, 2, 55))
 
 
 @pytest.mark.parametrize("seed", range(3))

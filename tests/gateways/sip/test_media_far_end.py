@@ -110,6 +110,18 @@ async def test_digits_are_refused_where_they_cannot_go(engine: RtpEngine, peer: 
         await session.send_dtmf("1;2")
 
 
+async def test_each_side_gets_events_in_the_type_it_named(engine: RtpEngine, peer: RtpPeer) -> None:
+    digits = Digits()
+    session = engine.lease(digits)
+    session.connect(RemoteMedia(*peer.address, PCMU, 96, send=True))
+    await peer.more(1)
+    await peer.send_digit(session.address, EVENTS, "1", lose=lambda _: False)
+    await peer.send_digit(session.address, 96, "2", lose=lambda _: False)
+    await digits.until("12")
+    await session.send_dtmf("3")
+    assert {p.payload_type for p in peer.packets} == {PCMU, 96}
+
+
 async def test_cancelled_digits_are_called_off(engine: RtpEngine, peer: RtpPeer) -> None:
     session = engine.lease(ignore)
     session.connect(to(peer))
