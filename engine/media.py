@@ -142,6 +142,18 @@ class MediaLibrary:
                 path.unlink(missing_ok=True)
 
 
+class _Forward(soundfile.SoundFile):  # type: ignore[misc]
+    """Reads block after block and never seeks.
+
+    python-soundfile seeks after every read of a seekable file, and a seek into MP3 does not give
+    the samples that reading on gives: every block would begin with a fault.
+    """
+
+    def seekable(self) -> bool:
+        """No, whatever the file is."""
+        return False
+
+
 def convert(source: Path, target: Path, *, max_s: float) -> tuple[str, float]:
     """Write ``source`` as 8 kHz mono 16-bit WAV to ``target``; returns container and length in s.
 
@@ -149,7 +161,7 @@ def convert(source: Path, target: Path, *, max_s: float) -> tuple[str, float]:
     8 kHz mono 16-bit already are kept bit for bit.
     """
     try:
-        audio = soundfile.SoundFile(source)
+        audio = _Forward(source)
     except soundfile.LibsndfileError:
         raise UnsupportedMediaError(
             "Recording media upload failed, invalid file type (WAV, MP3, FLAC and OGG are known)"
