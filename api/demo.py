@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import secrets
 import signal
+import sys
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from rich.table import Table
@@ -40,7 +42,9 @@ level = "warning"
 
 
 def run_demo(contacts: int, *, keep: bool) -> None:
-    """Run the demo; with ``keep`` the node stays up on port 8080 until Ctrl-C."""
+    """Run the demo; with ``keep`` node and carrier stay up, the API on port 8080, until Ctrl-C."""
+    # The default would end us on the spot and leave node and carrier behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     password = secrets.token_urlsafe(9)
     http = "127.0.0.1:8080" if keep else "127.0.0.1:0"
     out = console()
@@ -52,7 +56,7 @@ def run_demo(contacts: int, *, keep: bool) -> None:
                 campaign_id = _prepare(client, trunk.port, contacts)
                 client.put(f"/campaigns/{campaign_id}/start")
                 last = watch(client, campaign_id)
-                _report(client, campaign_id, last, trunk.finish())
+                _report(client, campaign_id, last, None if keep else trunk.finish())
             out.print(f"API: {url}  its description: {url}/openapi.json")
             if keep:
                 out.print(f"user admin, password {password}; Ctrl-C ends the node")
@@ -109,4 +113,5 @@ def _report(client: Client, campaign_id: int, last: Progress, seen: int | None) 
 
 
 def _wait_for_interrupt() -> None:
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    with suppress(KeyboardInterrupt):
+        signal.pause()
