@@ -110,7 +110,9 @@ class Codec:
         self.fields: tuple[str, ...] = kind.__struct_fields__
         pairs = {name: _converters(hints[name]) for name in self.fields}
         self._encode = {name: pair[0] for name, pair in pairs.items() if pair is not None}
-        self._decode = [(name, pair and pair[1]) for name, pair in pairs.items()]
+        self._decode = [
+            (place, pair[1]) for place, pair in enumerate(pairs.values()) if pair is not None
+        ]
 
     def value(self, field: str, value: Any) -> Any:
         """One value as the column holds it, for rows and for conditions."""
@@ -123,10 +125,10 @@ class Codec:
 
     def named(self, row: Sequence[Any]) -> dict[str, Any]:
         """The struct's arguments out of a row in field order."""
-        return {
-            name: value if convert is None else convert(value)
-            for (name, convert), value in zip(self._decode, row, strict=True)
-        }
+        values = list(row)
+        for place, convert in self._decode:
+            values[place] = convert(values[place])
+        return dict(zip(self.fields, values, strict=True))
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from engine.clock import Clock
+from engine.errors import UnavailableError
 from engine.model import CampaignStatus, Entity
 from engine.results import Result
 from engine.store import batch, contacts, nouns, queries, reports
@@ -26,27 +28,29 @@ _WRITER = """
     PRAGMA synchronous = FULL;
     PRAGMA foreign_keys = ON;
     PRAGMA busy_timeout = 5000;
-    PRAGMA cache_size = -16384;
+    PRAGMA cache_size = -8192;
     PRAGMA wal_autocheckpoint = 4000;
     PRAGMA journal_size_limit = 67108864;
 """
 _READER = """
     PRAGMA query_only = ON;
     PRAGMA busy_timeout = 5000;
-    PRAGMA cache_size = -2048;
+    PRAGMA cache_size = -1024;
 """
 
 
 def connect(path: Path, pragmas: str) -> sqlite3.Connection:
     """A connection in the driver's autocommit mode: we begin transactions ourselves."""
-    connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=_STATEMENTS
-    )
-    try:
-        connection.executescript(pragmas)
-    except sqlite3.Error:
-        connection.close()
-        raise
+    with contextlib.ExitStack() as undo:
+        try:
+            connection = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, cached_statements=_STATEMENTS
+            )
+            undo.callback(connection.close)
+            connection.executescript(pragmas)
+        except sqlite3.Error as error:
+            raise UnavailableError(f"store: cannot open {path}: {error}") from error
+        undo.pop_all()
     return connection
 
 
@@ -56,13 +60,13 @@ class SqliteStore:
     def __init__(
         self, path: Path, *, clock: Clock, readers: int, max_batch: int, max_queue: int
     ) -> None:
+        self._readers = Readers(partial(connect, path, _READER), readers)
         self._writer = Writer(
             partial(connect, path, _WRITER),
             batch.Batch(clock).run,
             max_batch=max_batch,
             max_queue=max_queue,
         )
-        self._readers = Readers(partial(connect, path, _READER), readers)
 
     async def aclose(self) -> None:
         """See ``Store.aclose``."""

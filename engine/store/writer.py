@@ -201,8 +201,8 @@ class Writer:
         try:
             self._connection.close()
             self._connection = self._connect()
-        except sqlite3.Error as error:
-            self._cause = f"store: {error}"
+        except UnavailableError as error:
+            self._cause = str(error)
 
     def _probe(self) -> None:
         """See whether the disk takes writes again: nobody has to risk a call to find out."""

@@ -148,6 +148,15 @@ async def test_an_aborted_transaction_poisons_nothing(tmp_path: Path) -> None:
         assert store.statistics()["writable"]
 
 
+async def test_a_lost_connection_is_replaced(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        store._writer._connection.close()
+        with pytest.raises(UnavailableError):
+            await store.insert(Contact(phone="1"))
+        assert await store.insert(Contact(phone="2"))
+        assert [row.phone for row in await store.find(Contact, Query())] == ["2"]
+
+
 def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
     """RLIMIT_FSIZE: the real write() fails, in a process of its own."""
     done = subprocess.run(
