@@ -145,8 +145,9 @@ def _table(look: Progress) -> Table:
     table.add_row("no answer", str(look.no_answer))
     table.add_row("failed", str(look.failed))
     table.add_row("calls up", str(look.up))
-    table.add_row("calls/s", f"{look.calls_per_s:.1f}")
-    table.add_row("time left", "" if look.eta_s is None else f"{look.eta_s:.0f} s")
+    if look.status not in OVER:
+        table.add_row("calls/s", f"{look.calls_per_s:.1f}")
+        table.add_row("time left", "" if look.eta_s is None else f"{look.eta_s:.0f} s")
     return table
 
 

@@ -57,12 +57,15 @@ def run_demo(contacts: int, *, keep: bool) -> None:
                 client.put(f"/campaigns/{campaign_id}/start")
                 last = watch(client, campaign_id)
                 _report(client, campaign_id, last, None if keep else trunk.finish())
-            out.print(f"API: {url}  its description: {url}/openapi.json")
             if keep:
-                out.print(f"user admin, password {password}; Ctrl-C ends the node")
+                out.print(f"API: {url}, described at {url}/openapi.json")
+                out.print(f"user admin, password {password}; Ctrl-C ends node and carrier")
                 _wait_for_interrupt()
     if not keep:
-        out.print("a node of your own: outspool serve; this one again, to look around: demo --keep")
+        out.print(
+            "outspool demo --keep leaves the node up: API at http://127.0.0.1:8080, described at "
+            "/openapi.json; a node of your own: outspool serve (README.md has a tour)"
+        )
 
 
 def _prepare(client: Client, sip_port: int, contacts: int) -> int:
