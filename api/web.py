@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 from uuid import uuid4
 
 import orjson
 import structlog
 import trio
 from quart import Response, g, request
-from quart.json.provider import JSONProvider
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
@@ -33,24 +31,11 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
-class OrjsonProvider(JSONProvider):
-    """JSON by orjson: ten times faster, and strict about what is no JSON (NaN, lone surrogates)."""
-
-    def dumps(self, obj: Any, **_: Any) -> str:
-        """JSON text."""
-        return orjson.dumps(obj).decode()
-
-    def loads(self, s: str | bytes, **_: Any) -> Any:
-        """What the text says."""
-        return orjson.loads(s)
-
-
 class WebApp(QuartTrio):
-    """Quart with streamed bodies, orjson, and connections that close when idle."""
+    """Quart with streamed bodies, and connections that close when idle."""
 
     asgi_http_class = HttpConnection
     request_class = StreamRequest
-    json_provider_class = OrjsonProvider
     authenticator: Authenticator
 
 

@@ -150,9 +150,12 @@ class Catalog:
     async def import_contacts(
         self, who: Principal, group: Group, rows: Sequence[ContactRow]
     ) -> int:
-        """Store validated rows as contacts of ``group``; durable when it returns how many."""
+        """Store validated rows as contacts of ``group``; durable when it returns how many.
+
+        They belong to whom the group belongs: an administrator may import for somebody else.
+        """
         who.require("contact_create")
-        return await self._store.import_contacts(group.id, who.user_id, rows, self._clock())
+        return await self._store.import_contacts(group.id, group.owner_id, rows, self._clock())
 
     async def export_page(
         self, who: Principal, group: Group, after_link_id: int, limit: int

@@ -210,6 +210,14 @@ async def test_rows_of_others_do_not_exist(node: Node) -> None:
         assert_refused(await other.request(verb, path, content=b"{}"), 404)
 
 
+async def test_an_administrators_import_belongs_to_the_owner_of_the_group(node: Node) -> None:
+    one = await node.user("one", "user")
+    group = await made(one, "/groups", name="mine")
+    await node.client.post(f"/groups/{group}/csv", content=b"100\n")
+    (contact,) = (await one.get(f"/groups/{group}/contacts")).json()
+    assert contact["phone"] == "100"
+
+
 async def test_ids_of_others_in_bodies_do_not_exist_either(node: Node) -> None:
     one, other = await node.user("one", "user"), await node.user("other", "user")
     contact = await made(one, "/contacts", phone="100")

@@ -278,6 +278,20 @@ async def test_the_sample_can_be_imported(node: Node) -> None:
     assert (response.json()["imported"], response.json()["rejected"]) == (2, 0)
 
 
+@pytest.mark.parametrize("size", [1, 1000, 100_000])
+def test_an_endless_line_costs_one_line_and_no_memory(size: int) -> None:
+    data = b"1\n" + b"9" * 100_000 + b"\n2\n" + b"8" * 50_000
+    parser = ContactParser()
+    rows = [
+        row
+        for start in range(0, len(data), size)
+        for row in parser.feed(data[start : start + size])
+    ]
+    rows += parser.finish()
+    assert [row.phone for row in rows] == ["1", "2"]
+    assert [error.line for error in parser.errors] == [2, 4]
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=60).map(str.strip)
 
 
