@@ -116,7 +116,7 @@ async def test_audio_both_ways(tmp_path: Path, codec: str) -> None:
     ours, theirs = chirp(3.0), chirp(2.0, low_hz=3300, high_hz=400)
     media = Media(write_wav(tmp_path / "ours.wav", ours), len(ours) / RATE)
     write_wav(tmp_path / "theirs.wav", theirs)
-    # The far end's jitter buffer still holds the last of it when the last packet has left.
+    # The far end's jitter buffer fills before and still holds the last of it after.
     pause = Media(write_wav(tmp_path / "pause.wav", np.zeros(RATE // 2, np.int16)), 0.5)
     async with (
         running(RtpEngine(sip_config(4))) as engine,
@@ -128,6 +128,7 @@ async def test_audio_both_ways(tmp_path: Path, codec: str) -> None:
         nursery.start_soon(drain, sip.udp)
         session.record(tmp_path / "recorded.wav")
         session.connect(remote)
+        await session.play(pause)
         await session.play(media)
         await session.play(pause)
         stats = session.release()

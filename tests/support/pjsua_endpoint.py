@@ -7,6 +7,7 @@ hangs up. It prints "answered", "digit X" for each digit received, and "ended".
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 
@@ -63,6 +64,12 @@ def main(arguments: list[str]) -> None:
     config.medConfig.clockRate = 8000
     config.medConfig.noVad = True
     config.medConfig.ecTailLen = 0
+    # A fixed jitter buffer: the adaptive one shifts time by itself when a machine is busy.
+    config.medConfig.jbInit = config.medConfig.jbMinPre = config.medConfig.jbMaxPre = 100
+    config.medConfig.jbMax = 400
+    discard = config.medConfig.jbDiscardAlgo  # an opaque pointer in this wheel (media.md §0)
+    ctypes.c_int.from_address(int(discard)).value = 0  # PJMEDIA_JB_DISCARD_NONE
+    config.medConfig.jbDiscardAlgo = discard
     endpoint.libInit(config)
     transport = pj.TransportConfig()
     transport.boundAddress = transport.publicAddress = "127.0.0.1"
