@@ -202,6 +202,13 @@ def test_what_comes_after_its_turn_is_left_out() -> None:
     assert buffer.flush()[::FRAME] == [0] * 5 + [1, 0, 3]
 
 
+def test_a_far_end_that_falls_silent_is_not_heard_again_a_lap_later() -> None:
+    buffer = Buffer()
+    buffer.write(0, frames_of(1)[0])
+    buffer.read(3 * SIZE // FRAME)
+    assert sum(buffer.heard) == FRAME
+
+
 @pytest.mark.parametrize(("jump", "ssrc"), [(10 * SIZE, 1), (-10 * SIZE, 1), (0, 2)])
 def test_another_source_or_a_jump_begins_anew(jump: int, ssrc: int) -> None:
     buffer, frames = Buffer(), frames_of(2)

@@ -78,6 +78,24 @@ async def test_what_the_last_call_left_behind_is_not_heard() -> None:
         assert again.release().received == 8
 
 
+async def test_an_event_of_an_old_lease_is_not_told_to_the_new_one() -> None:
+    async with running(RtpEngine(sip_config(1), quarantine_s=0.0)) as engine, open_peer() as peer:
+        old, new = Digits(), Digits()
+        session = engine.lease(old)
+        session.connect(to(peer))
+        await peer.more(2)
+        await peer.send_digit(session.address, EVENTS, "1", lose=lambda _: False)
+        while session.statistics().digits == 0:
+            pass  # no await: the event is on its way, and this task has not read it
+        session.release()
+        again = engine.lease(new)
+        again.connect(to(peer))
+        await peer.more(2)
+        await peer.send_digit(again.address, EVENTS, "2", lose=lambda _: False)
+        await new.until("2")
+        assert old.text == ""
+
+
 async def test_release_is_final_and_idempotent(
     engine: RtpEngine, peer: RtpPeer, tmp_path: Path
 ) -> None:
