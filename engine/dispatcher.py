@@ -259,11 +259,19 @@ class Dispatcher:
     async def _carry(self, spool: Started) -> None:
         """Deliver and record; the record is written even when we are cancelled."""
         try:
+            await self._departure(spool.trunk)
             result = await self._courier.deliver(spool)
         except trio.Cancelled:
             await self._end(spool, cancelled())
             raise
         await self._end(spool, result)
+
+    @staticmethod
+    async def _departure(trunk: Trunk) -> None:
+        now = trio.current_time()
+        at = trunk.departs_at(now)
+        if at > now:
+            await trio.sleep_until(at)
 
     async def _end(self, spool: Started, result: Result) -> None:
         self._give_back(spool.trunk)

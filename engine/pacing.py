@@ -45,6 +45,36 @@ class Gcra:
         self.ready_at = max(self.ready_at, now - self._catch_up_s) + self._interval_s
 
 
+class Window:
+    """At most ``per_s`` starts in any second, exactly: the last so many starts are remembered.
+
+    A rate that is no whole number holds over as many seconds as make it one or more (0.5 a second:
+    one in any two seconds). ``per_s`` 0 = no limit.
+    """
+
+    def __init__(self, per_s: float) -> None:
+        self._size = max(1, int(per_s))
+        self._length_s = self._size / per_s if per_s > 0 else 0.0
+        self._starts: deque[float] = deque(maxlen=self._size)
+
+    def ready_at(self) -> float:
+        """The earliest time another start is allowed."""
+        if len(self._starts) < self._size or not self._length_s:
+            return 0.0
+        return self._starts[0] + self._length_s
+
+    def take(self, at: float) -> None:
+        """Count a start."""
+        if self._length_s:
+            self._starts.append(at)
+
+    def reserve(self, now: float) -> float:
+        """Count a start at the earliest allowed time from ``now`` on; returns that time."""
+        at = max(now, self.ready_at())
+        self.take(at)
+        return at
+
+
 class Limit:
     """A limit nobody may exceed: ``per_s`` starts in any second, evenly spread; ``channels`` up.
 
@@ -58,7 +88,7 @@ class Limit:
         self.peak = 0
         self._gcra = Gcra(per_s, now=now)
         self._per_s = per_s
-        self._starts: deque[float] = deque(maxlen=max(1, int(per_s)) if per_s > 0 else 1)
+        self._window = Window(per_s)
 
     def reconfigure(self, per_s: float, channels: int, now: float) -> None:
         """Change the limit; what is up stays counted."""
@@ -66,7 +96,7 @@ class Limit:
         if per_s != self._per_s:
             self._per_s = per_s
             self._gcra.set_rate(per_s, now)
-            self._starts = deque(self._starts, maxlen=max(1, int(per_s)) if per_s > 0 else 1)
+            self._window = Window(per_s)
 
     @property
     def has_channel(self) -> bool:
@@ -77,11 +107,7 @@ class Limit:
         """The earliest time the rate allows another start (channels not considered)."""
         if self._per_s <= 0:
             return 0.0
-        ready = self._gcra.ready_at
-        if len(self._starts) == self._starts.maxlen:
-            window_s = len(self._starts) / self._per_s
-            ready = max(ready, self._starts[0] + window_s)
-        return ready
+        return max(self._gcra.ready_at, self._window.ready_at())
 
     def free(self, now: float) -> bool:
         """Whether another start is allowed now."""
@@ -93,7 +119,7 @@ class Limit:
         self.peak = max(self.peak, self.in_use)
         if self._per_s > 0:
             self._gcra.take(now)
-            self._starts.append(now)
+            self._window.take(now)
 
     def give_back(self) -> None:
         """A channel is free again."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.config import DialConfig
 from engine.model import Provider, Service
-from engine.pacing import Limit
+from engine.pacing import Limit, Window
 from engine.results import Result
 from engine.routing import Route, Router
 
@@ -24,6 +24,7 @@ class Trunk:
     def __init__(self, provider: Provider, dial: DialConfig, *, now: float) -> None:
         self.provider = provider
         self.limit = Limit(provider.calls_per_second, provider.channels, now=now)
+        self._departures = Window(provider.calls_per_second)
         self.failures = 0  # in a row
         self.cause = ""
         self._dial = dial
@@ -53,6 +54,21 @@ class Trunk:
         self.limit.take(now)
         if not self.healthy:
             self._probing = True
+
+    def reconfigure(self, provider: Provider, now: float) -> None:
+        """An operator changed the provider: its limits hold at once, its health is tried again."""
+        self.provider = provider
+        self.failures = 0
+        self.limit.reconfigure(provider.calls_per_second, provider.channels, now)
+        self._departures = Window(provider.calls_per_second)
+
+    def departs_at(self, now: float) -> float:
+        """When a spool that was taken may leave.
+
+        Commits delay some spools more than others; without this the carrier could see more starts
+        in a second than were granted in one.
+        """
+        return self._departures.reserve(now)
 
     def give_back(self) -> None:
         """A spool is over, or never started."""
@@ -105,9 +121,7 @@ class Trunks:
             if trunk is None:
                 trunk = Trunk(provider, self._dial, now=now)
             elif trunk.provider != provider:
-                trunk.provider = provider
-                trunk.failures = 0  # an operator mended something: try it again
-                trunk.limit.reconfigure(provider.calls_per_second, provider.channels, now)
+                trunk.reconfigure(provider, now)
             self._trunks[provider_id] = trunk
 
     def carries(self, service: Service) -> bool:

@@ -1,4 +1,4 @@
-"""What the engine asks of its memory, in domain words. ``tests/suites/store_suite.py`` specifies it.
+"""What the engine asks of its memory, in domain words; specified by ``tests/suites``.
 
 Every write returns after it is durable (group commit, fsync). A write is one non-abortable
 operation: there is no cancel point between its begin and its commit. When the store cannot write
@@ -30,7 +30,7 @@ E = TypeVar("E", bound=Entity)
 
 
 class Op(StrEnum):
-    """How a ``Condition`` compares. LIKE forms are case-insensitive and take the value literally."""
+    """How a ``Condition`` compares. LIKE forms ignore case and take the value literally."""
 
     EQ = "eq"
     IN = "in"  # value is a sequence
@@ -42,7 +42,7 @@ class Op(StrEnum):
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """One filter. ``field`` is a field of the noun, or one the store joins for it:
+    """One filter. ``field`` is a field of the noun, or one the store joins for it.
 
     Contact: ``group_id``. Transmission: ``contact.phone``, ``contact.email``, ``account.phone``,
     ``account.email``. Campaign: ``program.type``. SpoolResult: none.
@@ -54,7 +54,7 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """Filters (all must hold), order and page. ``order`` is a field name, ``-`` before it = descending."""
+    """Filters (all must hold), order, page. ``order`` is a field; ``-`` before it: descending."""
 
     conditions: tuple[Condition, ...] = ()
     order: str = "id"
@@ -76,8 +76,9 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 class Intent(msgspec.Struct, frozen=True, kw_only=True):
     """A spool to be committed before anything leaves.
 
-    With ``transmission_id`` 0 the transmission is created with it (campaigns) from the other fields;
-    where the campaign already has one for this contact, nothing is written and None is answered.
+    With ``transmission_id`` 0 the transmission is created with it (campaigns) from the other
+    fields; where the campaign already has one for this contact, nothing is written and None is
+    answered.
     Otherwise the transmission moves by ``states``' CLAIM, its try counted where ``counts_try``;
     where its status does not take CLAIM, nothing is written and None is answered.
     """
@@ -112,8 +113,8 @@ class Begun(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """The end of a spool, committed in one transaction with everything that follows from it.
 
-    ``transmission_status`` PENDING means another spool at ``due_at``: a retry, or at once through the
-    next trunk.
+    ``transmission_status`` PENDING means another spool at ``due_at``: a retry, or at once through
+    the next trunk.
     """
 
     spool_id: int
@@ -155,7 +156,7 @@ class Store(Protocol):
 
     # --- plain nouns ---------------------------------------------------------------------------
     async def insert(self, entity: E) -> E:
-        """Store a new row; returns it with its ``id``. ``ConflictError`` where unique keys clash."""
+        """Store a new row; returns it with its ``id``. ``ConflictError``: a unique key clashes."""
         ...
 
     async def update(self, entity: E) -> E:
@@ -202,7 +203,9 @@ class Store(Protocol):
         """Create the contacts and link them, in one transaction; returns how many."""
         ...
 
-    async def export_contacts(self, group_id: int, after_link_id: int, limit: int) -> list[Candidate]:
+    async def export_contacts(
+        self, group_id: int, after_link_id: int, limit: int
+    ) -> list[Candidate]:
         """Members of a group in the order they joined, keyset-paged by ``link_id``."""
         ...
 
@@ -210,21 +213,21 @@ class Store(Protocol):
     async def new_candidates(
         self, campaign_id: int, group_id: int, after_link_id: int, limit: int
     ) -> list[Candidate]:
-        """Members after the keyset position, oldest first, that the campaign has no transmission for."""
+        """Members after the keyset position, oldest first, that the campaign has not taken."""
         ...
 
     async def due_candidates(
         self, campaign_id: int, now: datetime, exclude: Sequence[int], limit: int
     ) -> list[Candidate]:
-        """Pending transmissions with ``due_at`` by ``now``, earliest first, without the ``exclude``d ids.
+        """Pending transmissions due by ``now``, earliest first, without the ``exclude``d ids.
 
-        ``campaign_id`` 0 = those of no campaign. A pending one without ``due_at`` was never asked to
-        be sent and is not due.
+        ``campaign_id`` 0 = those of no campaign. A pending one without ``due_at`` was never asked
+        to be sent and is not due.
         """
         ...
 
     async def next_due_at(self, campaign_id: int) -> datetime | None:
-        """The earliest ``due_at`` of a pending transmission of the campaign (0 = of none), or None."""
+        """The earliest ``due_at`` of a pending transmission of the campaign (0: of none)."""
         ...
 
     async def begin_spools(self, intents: Sequence[Intent]) -> list[Begun | None]:
@@ -235,7 +238,7 @@ class Store(Protocol):
         ...
 
     def connected(self, spool_id: int, at: datetime) -> None:
-        """Mark a spool connected with the next commit; nobody waits for it, losing it is harmless."""
+        """Mark a spool connected with the next commit; losing it is harmless, nobody waits."""
         ...
 
     async def finish_spool(self, outcome: Outcome) -> None:
@@ -246,8 +249,10 @@ class Store(Protocol):
         ...
 
     async def screen_out(self, intents: Sequence[Intent], results: Sequence[Result]) -> None:
-        """Record contacts we chose not to try: a transmission (status ``invalid``) whose ``response``
-        is the cause, no spool; moves the cursor like ``begin_spools``.
+        """Record contacts we chose not to try.
+
+        A transmission (status ``invalid``) whose ``response`` is the cause, and no spool; moves the
+        cursor like ``begin_spools``.
         """
         ...
 
@@ -263,15 +268,16 @@ class Store(Protocol):
         ...
 
     async def campaign_tally(self, campaign_id: int) -> dict[str, int]:
-        """Counts kept by the writer, O(1) to read: ``dialled`` (spools begun), ``retries``,
-        ``transmissions`` and one per transmission status, one per disposition and per ``response``
+        """Counts kept by the writer, O(1) to read.
+
+        ``dialled`` (spools begun), ``retries``, ``transmissions`` and one per transmission status, one per disposition and per ``response``
         (``disposition:busy``, ``response:busy``).
         """
         ...
 
     # --- recovery and reports ------------------------------------------------------------------
     async def interrupted_spools(self, node_id: int, limit: int) -> list[Interrupted]:
-        """Spools of this node without a result; call before dispatching starts, until it is empty."""
+        """Spools of this node without a result; call before dispatching, until it is empty."""
         ...
 
     async def counts(self, owner_id: int | None) -> dict[str, int]:

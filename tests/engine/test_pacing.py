@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.pacing import CATCH_UP_S, Flow, Gcra, Limit, Pacer
+from engine.pacing import CATCH_UP_S, Flow, Gcra, Limit, Pacer, Window
 
 RATES = st.floats(min_value=0.02, max_value=1000)
 
@@ -187,3 +187,18 @@ def test_low_water_calls_for_more() -> None:
     assert calls == []
     pacer.grants(0.0, lambda: True, lambda item: item, limit=1)
     assert calls == [1]
+
+
+@given(rate=st.floats(0.2, 50), delays=st.lists(st.floats(0, 1), min_size=1, max_size=200))
+def test_departures_keep_the_limit_whatever_the_commits_took(
+    rate: float, delays: list[float]
+) -> None:
+    window = Window(rate)
+    now, left = 0.0, []
+    for delay in delays:
+        now += delay / rate
+        left.append(window.reserve(now))
+    whole = max(1, int(rate))
+    assert left == sorted(left)
+    for earlier, later in zip(left, left[whole:], strict=False):
+        assert later - earlier >= whole / rate - 1e-9
