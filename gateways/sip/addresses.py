@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import string
+from functools import lru_cache
 from urllib.parse import quote
 
 from engine.errors import InvalidError
@@ -82,6 +83,7 @@ def extra_headers(order: Order) -> list[tuple[str, str]]:
     return []
 
 
+@lru_cache(maxsize=4096)
 def user_part(number: str, dialstring: str = "") -> str:
     """The user part of a SIP URI for ``number``, put into ``dialstring`` at ``{number}``."""
     if not number or len(number) > _MAX_USER:
@@ -96,6 +98,7 @@ def user_part(number: str, dialstring: str = "") -> str:
     return escaped.join(quote(part, safe=_DIALSTRING_SAFE) for part in dialstring.split("{number}"))
 
 
+@lru_cache(maxsize=4096)
 def display_name(name: str) -> str:
     """``name`` as a quoted-string (RFC 3261 §25.1), "" for an empty one; nothing can leave it."""
     kept = "".join(c for c in name if c in _QUOTABLE or (c.isprintable() and ord(c) > 127))  # noqa: PLR2004
@@ -103,6 +106,7 @@ def display_name(name: str) -> str:
     return f'"{kept}"' if kept else ""
 
 
+@lru_cache(maxsize=4096)
 def host(name: str) -> str:
     """A host name or IPv4 address, as is; raises ``InvalidError``. The SIP wheel has no IPv6."""
     if not _HOST.match(name):
@@ -110,6 +114,7 @@ def host(name: str) -> str:
     return name
 
 
+@lru_cache(maxsize=4096)
 def is_address(name: str) -> bool:
     """Whether ``name`` is an IPv4 address: nothing to look up."""
     try:
@@ -159,8 +164,12 @@ def registration(provider: Provider, addresses: list[str]) -> RegistrationSpec:
 
 
 def _authority(provider: Provider) -> str:
-    if not 0 < provider.port <= _MAX_PORT:
+    return _host_port(provider.host, provider.port, transport(provider))
+
+
+@lru_cache(maxsize=4096)
+def _host_port(name: str, port: int, kind: str) -> str:
+    if not 0 < port <= _MAX_PORT:
         raise InvalidError("a port is 1 to 65535", field="port")
-    kind = transport(provider)
     suffix = "" if kind == "udp" else f";transport={kind}"
-    return f"{host(provider.host)}:{provider.port}{suffix}"
+    return f"{host(name)}:{port}{suffix}"

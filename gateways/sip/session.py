@@ -1,15 +1,17 @@
 """One outbound call as a state machine: events in, actions out; no socket, no clock, no Trio.
 
+The enumerations are integers because those hash in C: the table is read a dozen times a call.
+
 Everything that changes the state of a call is in ``TABLE``. The far end's words and ours may cross
 on the wire, so every event has a meaning in every state; after the end nothing happens any more.
 """
 
 from __future__ import annotations
 
-from enum import Enum, StrEnum, auto
+from enum import IntEnum, StrEnum, auto
 
 
-class State(Enum):
+class State(IntEnum):
     """How far the call is."""
 
     IDLE = auto()  # nothing left this machine yet
@@ -20,7 +22,7 @@ class State(Enum):
     OVER = auto()
 
 
-class Event(Enum):
+class Event(IntEnum):
     """What happens to a call."""
 
     PLACE = auto()
@@ -32,7 +34,7 @@ class Event(Enum):
     LOST = auto()  # the worker died, the gateway closes
 
 
-class Action(Enum):
+class Action(IntEnum):
     """What the owner of the session has to do now."""
 
     SEND_CALL = auto()

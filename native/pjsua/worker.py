@@ -71,7 +71,7 @@ class Worker:
         timeout_ms = int(config.transaction_timeout_s * 1000)
         raw.set_timers(t1_ms=_T1_MS, t2_ms=_T2_MS, t4_ms=_T4_MS, td_ms=timeout_ms)
         self._endpoint.libInit(_endpoint_config(config))
-        self._open("udp")
+        port = self._open("udp")
         self._device = raw.NoSoundDevice()
         for codec in self._endpoint.codecEnum2():
             keep = codec.codecId.startswith(_CODECS)
@@ -81,13 +81,12 @@ class Worker:
         self._control = raw.ControlStream(self._stream)
         self._resolver = raw.Resolver(lambda name: self.say(Verb.ASK, name))
         self._timers = raw.Timers()
-        self._accounts = Accounts(self._host, self)
+        contact = f"<sip:outspool@{self._host}:{port}>"
+        self._accounts = Accounts(self._host, contact, self)
         self.say(Verb.READY)
 
-    def _open(self, transport: str) -> None:
-        """Open a transport on first use; the transport manager takes 8, we need at most 3."""
-        if transport in self._transports:
-            return
+    def _open(self, transport: str) -> str:
+        """Open a transport and return its port; pjsua takes 8, we need at most 3."""
         config = pj.TransportConfig()
         config.boundAddress = self._config.host
         config.publicAddress = self._config.public_host
@@ -96,8 +95,14 @@ class Worker:
             # pjsua2 accepts any certificate unless told otherwise.
             config.tlsConfig.verifyServer = True
             config.tlsConfig.CaListFile = self._config.ca_file
-        self._endpoint.transportCreate(_TRANSPORTS[transport], config)
+        number = self._endpoint.transportCreate(_TRANSPORTS[transport], config)
         self._transports.add(transport)
+        name: str = self._endpoint.transportGetInfo(number).localName
+        return name.rpartition(":")[2]
+
+    def _ensure(self, transport: str) -> None:
+        if transport not in self._transports:
+            self._open(transport)
 
     # what calls use (native.pjsua.call.Desk)
 
@@ -200,12 +205,12 @@ class Worker:
 
     def _place(self, number: int, spec: CallSpec) -> None:
         self._taken += 1
-        call = self._accounts.take(spec.credentials)
+        call = self._accounts.take(spec.credentials, udp=spec.transport == "udp")
         if call is None:
             self.say(Verb.END, number, Final(0, "no account free", origin=Origin.LOCAL))
             return
         try:
-            self._open(spec.transport)
+            self._ensure(spec.transport)
             if spec.name:
                 self._resolver.learn(spec.name, spec.addresses)
             self._calls[number] = call
@@ -229,7 +234,7 @@ class Worker:
     def _register(self, words: list[Any]) -> None:
         if words:
             spec = msgspec.convert(words[0], RegistrationSpec)
-            self._open(spec.transport)
+            self._ensure(spec.transport)
             if spec.name:
                 self._resolver.learn(spec.name, spec.addresses)
             self._registration = Registration(spec, self._host, self)
