@@ -270,8 +270,8 @@ class Store(Protocol):
     async def campaign_tally(self, campaign_id: int) -> dict[str, int]:
         """Counts kept by the writer, O(1) to read.
 
-        ``dialled`` (spools begun), ``retries``, ``transmissions`` and one per transmission status, one per disposition and per ``response``
-        (``disposition:busy``, ``response:busy``).
+        ``dialled`` (spools begun), ``retries``, ``transmissions``, one per transmission status, one
+        per disposition and one per ``response`` (``disposition:busy``, ``response:busy``).
         """
         ...
 
