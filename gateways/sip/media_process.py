@@ -243,6 +243,7 @@ class EngineProcess:
 
         Seen so twice in a row: after a pause of the whole machine one look proves nothing.
         """
+        await self._ready.wait()
         suspected = False
         while True:
             heartbeat, clocks = self.shared.heartbeat, self.shared.clocks()

@@ -13,7 +13,7 @@ import trio
 from engine.config import SipConfig
 from engine.model import Media
 from gateways.sip.media import RemoteMedia, RtpEngine, RtpSession
-from tests.support import LOCALHOST
+from tests.support import LOCALHOST, free_udp_port
 from tests.support.audio import RATE, Samples, write_wav
 from tests.support.rtp_peer import RtpPeer
 
@@ -24,9 +24,9 @@ DEADLINE_S = 30.0
 
 def sip_config(ports: int, **changes: Any) -> SipConfig:
     """A range of that many even ports; those already taken on this machine are left out by it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind((LOCALHOST, 0))
-        first = min(probe.getsockname()[1], 65536 - 2 * ports) // 2 * 2
+    first = free_udp_port()
+    while first % 2 or first + 2 * ports > 65536:
+        first = free_udp_port()
     return SipConfig(
         **{"rtp_port_min": first, "rtp_port_max": first + 2 * ports - 1, "rtp_threads": 2} | changes
     )
