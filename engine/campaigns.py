@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 import trio
@@ -168,7 +169,15 @@ class CampaignRunner:
         if cause:
             refused.append((self.work.intent(candidate, self._clock()), screened(cause)))
             return None
-        return Job(self.work, candidate, destination, ended=self._ended)
+        transmission = candidate.transmission
+        begun = partial(self._begun, transmission.id) if transmission else None
+        return Job(self.work, candidate, destination, ended=self._ended, begun=begun)
+
+    def _begun(self, transmission_id: int, _spool_id: int | None) -> None:
+        """A retry left the flow: the store no longer shows it as pending, its place is free."""
+        self._queued_retries.discard(transmission_id)
+        if len(self._queued_retries) <= self._size // 2:
+            self._nudge()
 
     def _ended(self, job: Job, due_at: datetime | None) -> None:
         self._open -= 1

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
@@ -17,6 +16,7 @@ from engine.gateway import Program as BoundProgram
 from engine.model import Account, Media, Program, Recording, Service
 from engine.programs import PROGRAMS, Material
 from engine.store.base import Candidate, Intent, Store
+from engine.uids import new_uid
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Intent:
         """The intent of a spool: what the store commits before anything leaves."""
         return Intent(
-            uid=uuid4(),
+            uid=new_uid(),
             at=at,
             service=self.service,
             destination=destination,
