@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 
 import trio
 
@@ -23,6 +24,20 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
 def free_udp_port() -> int:
     """A UDP port nobody is bound to right now."""
     return free_port(socket.SOCK_DGRAM)
+
+
+def free_media_port() -> int:
+    """An even port whose next even one is free too: SIPp binds audio and video, or gives up."""
+    while True:
+        port = free_udp_port() & ~1
+        try:
+            with ExitStack() as probes:
+                for wanted in (port, port + 2):
+                    probe = probes.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+                    probe.bind((LOCALHOST, wanted))
+        except OSError:
+            continue
+        return port
 
 
 async def wait_for_line(

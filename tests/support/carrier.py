@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from tests.support import LOCALHOST, free_udp_port, wait_until
+from tests.support import LOCALHOST, free_media_port, free_udp_port, wait_until
 
 MIXED = Path(__file__).parents[2] / "api" / "demo_carrier" / "mixed.xml"
 LIMIT_S = 600
@@ -64,8 +64,8 @@ async def carrier(folder: Path, scenario: Path = MIXED) -> AsyncIterator[Carrier
     port = free_udp_port()
     process = await trio.lowlevel.open_process(
         [sipp, "-sf", str(scenario), "-i", LOCALHOST, "-p", str(port), "-nostdin",
-         "-trace_shortmsg", "-trace_counts", "-trace_err", "-fd", "1",
-         "-timeout", str(LIMIT_S), "-recv_timeout", "30000"],
+         "-mp", str(free_media_port()), "-fd", "1",
+         "-trace_shortmsg", "-trace_counts", "-trace_err", "-timeout", str(LIMIT_S), "-recv_timeout", "30000"],
         cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:

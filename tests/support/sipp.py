@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import trio
 
-from tests.support import LOCALHOST, free_port, wait_until
+from tests.support import LOCALHOST, free_media_port, free_port, wait_until
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 _QUIT_S = 10.0
@@ -96,7 +96,7 @@ class Sipp:
 async def run_sipp(
     folder: Path, scenario: str, *arguments: str, log: bool = True, **keys: str
 ) -> AsyncIterator[Sipp]:
-    """A UAS by the scenario of this name (``:uas`` = SIPp's own); ``keys`` fill in its ``[key]``s."""
+    """A UAS by the scenario of this name (``:uas`` = SIPp's own); ``keys`` fill its ``[key]``s."""
     folder.mkdir(parents=True, exist_ok=True)
     tcp = "t1" in arguments
     port = free_port(socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
@@ -107,6 +107,8 @@ async def run_sipp(
         LOCALHOST,
         "-p",
         str(port),
+        "-mp",
+        str(free_media_port()),
         "-nostdin",
         *arguments,
     ]
