@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import soundfile
+import structlog
 import trio
 from rich.table import Table
 
@@ -245,6 +246,7 @@ async def measure_pjsua(calls: int, seconds: float, media: Media) -> Row:
 
 async def run(smoke: bool) -> Report:  # noqa: FBT001 - every bench's entry point
     """Measure; in smoke mode few calls for a moment."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is JSON's
     sizes = [50] if smoke else [WANTED_CALLS, 2000, GOAL_CALLS]
     seconds = 1.0 if smoke else 6.0
     rows: list[Row] = []
