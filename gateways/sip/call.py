@@ -31,13 +31,16 @@ class OutboundCall:
     """
 
     __slots__ = (
-        "_answered_s", "_clock", "_connected_at", "_digits", "_ended_at", "_final", "_inside", "_number",
-        "_order", "_over", "_played_s", "_progress", "_rows", "_session", "_settled", "_spec",
-        "_started_at", "_talk_s", "_worker", "rtp", "scope",
+        "_answered_s", "_clock", "_connected_at", "_digits", "_ended_at", "_final", "_inside",
+        "_number", "_order", "_over", "_played_s", "_playout_tail_s", "_progress", "_rows",
+        "_session", "_settled", "_spec", "_started_at", "_talk_s", "_worker", "rtp", "scope",
     )  # fmt: skip
 
-    def __init__(self, order: Order, progress: Progress, clock: Clock) -> None:
+    def __init__(
+        self, order: Order, progress: Progress, clock: Clock, *, playout_tail_s: float = 0.0
+    ) -> None:
         self._order = order
+        self._playout_tail_s = playout_tail_s
         self._progress = progress
         self._clock = clock
         self._session = Session()
@@ -104,6 +107,10 @@ class OutboundCall:
     async def hang_up(self) -> None:
         """End the call from our side and wait until it is over."""
         self._check_up()
+        if not math.isnan(self._played_s):
+            # The far end's jitter buffer still plays: BYE now would cut the end of what it hears.
+            with trio.move_on_after(self._playout_tail_s):
+                await self._wait(self._over)
         self.leave(Why.PROGRAM)
         await self._wait(self._over)
 

@@ -37,6 +37,7 @@ class SipGateway:
 
     def __init__(self, config: SipConfig, *, clock: Clock = now) -> None:
         self._clock = clock
+        self._playout_tail_s = config.playout_tail_s
         self._resolver = Resolver()
         self._workers = Workers(
             WorkerConfig(
@@ -81,7 +82,8 @@ class SipGateway:
 
     async def deliver(self, order: Order, progress: Progress) -> Result:
         """Place one call and run its program; one result, or ``Cancelled`` after hanging up."""
-        call = OutboundCall(order, progress, self._clock)
+        tail_s = self._playout_tail_s
+        call = OutboundCall(order, progress, self._clock, playout_tail_s=tail_s)
         self._calls.add(call)
         self._peak = max(self._peak, len(self._calls))
         try:
