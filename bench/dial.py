@@ -64,9 +64,9 @@ async def run(smoke: bool) -> Report:  # noqa: FBT001 - the signature of every b
     effort = SMOKE if smoke else FULL
     rows: dict[str, list[Trial]] = {}
     async with sipp_uas() as port:
-        rows[BASELINE] = await search(sipp_uac(port), 8000, effort.seconds, effort.steps)
+        rows[BASELINE] = await search(sipp_uac(port), 2000, effort.seconds, effort.steps)
         async with gateway_alone(port, effort.workers) as side:
-            rows[GATEWAY] = await search(side, 500, effort.seconds, effort.steps)
+            rows[GATEWAY] = await search(side, 250, effort.seconds, effort.steps)
     return report(rows, {GATEWAY: WANTED_RATIO})
 
 

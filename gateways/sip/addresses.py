@@ -34,7 +34,7 @@ _QUOTABLE = set(string.printable) - set(string.whitespace) - {'"', "\\"} | {" "}
 
 
 def call_spec(order: Order, found: list[str]) -> CallSpec:
-    """The INVITE for ``order``, without its RTP address; raises ``InvalidError`` naming the field."""
+    """The INVITE for ``order`` but for its RTP address; raises ``InvalidError`` with the field."""
     provider = order.provider
     literal = is_address(provider.host)
     return CallSpec(
@@ -90,12 +90,13 @@ def user_part(number: str, dialstring: str = "") -> str:
         raise InvalidError("a number has 1 to 128 characters", field="destination")
     if any(ord(character) < 32 or ord(character) == 127 for character in number):  # noqa: PLR2004
         raise InvalidError("a number has no control characters", field="destination")
-    escaped = quote(number.replace(" ", ""), safe=_NUMBER_SAFE)
+    escaped = quote(number.replace(" ", ""), safe=_NUMBER_SAFE, errors="replace")
     if not escaped:
         raise InvalidError("a number is not only spaces", field="destination")
     if "{number}" not in dialstring:
         return escaped
-    return escaped.join(quote(part, safe=_DIALSTRING_SAFE) for part in dialstring.split("{number}"))
+    parts = dialstring.split("{number}")
+    return escaped.join(quote(part, safe=_DIALSTRING_SAFE, errors="replace") for part in parts)
 
 
 @lru_cache(maxsize=4096)

@@ -63,7 +63,7 @@ class OutboundCall:
         self.scope = trio.CancelScope()
 
     def equip(self, worker: Worker, spec: CallSpec, engine: RtpEngine) -> None:
-        """What the call will be placed with; raises ``UnavailableError`` without a free RTP port."""
+        """What the call is placed with; raises ``UnavailableError`` without a free RTP port."""
         dead_after_s = self._order.media_timeout_s
         on_dead = self.on_dead_media if dead_after_s else None
         self.rtp = engine.lease(self.on_digit, on_dead=on_dead, dead_after_s=dead_after_s)

@@ -1,10 +1,11 @@
-"""The sip gateway: calls through trunks, signalled by pjsua2 workers, heard through our RTP engine."""
+"""The sip gateway: calls through trunks, signalled by pjsua2 workers, heard by our RTP engine."""
 
 from __future__ import annotations
 
 import ssl
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +128,9 @@ class SipGateway:
         """Run the program inside the call's scope, then hang up, whatever made it end."""
         why = Why.PROGRAM
         try:
-            with call.scope:
-                try:
-                    await order.program(call)
-                except CallEnded:
-                    # The end of a call is no error: the call knows why it ended.
-                    pass
+            # The end of a call is no error: the call knows why it ended.
+            with call.scope, suppress(CallEnded):
+                await order.program(call)
             if call.scope.cancelled_caught:
                 why = Why.CALL_LIMIT if call.up else Why.RING_TIMEOUT
         except trio.Cancelled:
@@ -167,7 +165,7 @@ def _trunk_failure(cause: str) -> Result:
 
 
 def _invalid(error: InvalidError, order: Order) -> Result:
-    """An order that cannot be put into a SIP message: the contact's number, or the trunk's fields."""
+    """An order no SIP message can hold: the contact's number, or the trunk's fields."""
     if error.field == "destination":
         return Result(
             disposition=Disposition.INVALID,

@@ -174,7 +174,7 @@ class Pool:
                 try:
                     worker = await self._workers.start(self)
                 except ZygoteGoneError as error:
-                    log.error("sip.worker_start_failed", error=str(error))
+                    log.warning("sip.worker_start_failed", error=str(error))
                     self._backoff_s = min(self._backoff_s * 2 or BACKOFF_S, BACKOFF_MAX_S)
                     continue
                 self._members.add(worker)

@@ -1,4 +1,4 @@
-"""Registrations with trunks that ask for one: each lives in one worker of its own, kept alive there.
+"""Registrations with trunks that ask for one: each lives, and is kept, in a worker of its own.
 
 Calls go out by any worker with the same credentials; only the binding (where the trunk would send
 calls for us) belongs to the registrar worker.

@@ -102,8 +102,8 @@ class ProtocolViolationError(RuntimeError):
 class Session:
     """State of one outbound call and what is remembered of its way.
 
-    ``placed``, ``rang``, ``connected`` and ``answered_late`` (a 200 that crossed our CANCEL) tell how far the
-    call may have got; ``why`` is the first reason we had to hang up.
+    ``placed``, ``rang``, ``connected`` and ``answered_late`` (a 200 that crossed our CANCEL) tell
+    how far the call may have got; ``why`` is the first reason we had to hang up.
     """
 
     __slots__ = ("answered_late", "connected", "placed", "rang", "state", "why")

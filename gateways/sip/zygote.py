@@ -42,10 +42,11 @@ class Zygote:
 
         Raises ``ZygoteGoneError``.
         """
-        async with self._lock:
-            with trio.CancelScope(shield=True):
-                # Shielded: a worker whose stream nobody takes would only end with the node.
-                return await self._fork(port)
+        # Shielded: a worker whose stream nobody takes would only end with the node.
+        with trio.CancelScope(shield=True):
+            async with self._lock:
+                forked = await self._fork(port)
+        return forked
 
     async def _fork(self, port: int) -> tuple[socket.socket, int]:
         try:

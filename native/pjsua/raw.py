@@ -176,7 +176,7 @@ class Timers:
     def run(self) -> int:
         """Run what is due; milliseconds until the next one."""
         library.pj_timer_heap_poll(self._heap, self._address)
-        return self._next.seconds * 1000 + self._next.milliseconds
+        return int(self._next.seconds * 1000 + self._next.milliseconds)
 
 
 class ControlStream:

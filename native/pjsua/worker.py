@@ -7,6 +7,7 @@ is killed leaves neither calls nor processes behind.
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import time
 from typing import Any
@@ -28,8 +29,13 @@ from native.pjsua.wire import (
     WorkerConfig,
 )
 
-_T1_MS, _T2_MS, _T4_MS = 500, 4000, 200
-_DRAIN_AFTER_S = 0.02
+# T4 = 0: a finished transaction goes at once instead of waking the process again, holding memory
+# until then. All it would do is swallow repeated answers, which pjsip drops anyway.
+_T1_MS, _T2_MS, _T4_MS = 500, 4000, 0
+_DRAIN_AFTER_S = 0.5
+_DRAIN_CALLS = 64
+_LINGER_S = 0.003
+_LINGERING = (Verb.RING, Verb.END)
 _MEDIA_PORTS = 20_000  # ports of ended calls wait here for the next drain
 _IDLE_MS = 60_000  # pjsip's own timers shorten this
 _BACKLOG_BYTES = 1 << 20
@@ -59,6 +65,8 @@ class Worker:
         self._touched: list[WorkerCall] = []
         self._taken = 0  # slots the node believes are used
         self._drain_at = 0.0
+        self._undrained = 0
+        self._flush_at = 0.0  # 0 = nothing waits
         self._transports: set[str] = set()
         self._registration: Registration | None = None
         self._start()
@@ -107,8 +115,16 @@ class Worker:
     # what calls use (native.pjsua.call.Desk)
 
     def say(self, *words: Any) -> None:
-        """Queue one line for the node."""
+        """Queue one line for the node.
+
+        A ring and an end linger a moment: an answer, or the slot's release by a far end nearby,
+        often follows at once, and then one line less wakes the node.
+        """
         self._out.append(self._encoder.encode(words))
+        if words[0] not in _LINGERING:
+            self._flush_at = -1.0
+        elif not self._flush_at:
+            self._flush_at = time.monotonic() + _LINGER_S
 
     def touched(self, call: WorkerCall) -> None:
         """Have ``call`` report after the current events."""
@@ -119,7 +135,10 @@ class Worker:
         """Keep ``call`` until its slot is free; have its port removed from the bridge soon."""
         self._calls.pop(number, None)
         self._over.append(call)
-        if not self._drain_at:
+        self._undrained += 1
+        if self._undrained >= _DRAIN_CALLS:
+            self._drain_at = time.monotonic()
+        elif not self._drain_at:
             self._drain_at = time.monotonic() + _DRAIN_AFTER_S
 
     # the loop
@@ -146,19 +165,23 @@ class Worker:
             for call in touched:
                 call.report()
         if self._drain_at and time.monotonic() >= self._drain_at:
-            self._drain_at = 0.0
-            self._device.drain()
+            self._drain()
         if self._taken:
             self._free_slots()
-        if self._out or self._backlog:
+        if self._backlog or (self._flush_at and time.monotonic() >= self._flush_at):
             self._flush()
+
+    def _drain(self) -> None:
+        self._drain_at, self._undrained = 0.0, 0
+        self._device.drain()
 
     def _wait_ms(self, longest_ms: int) -> int:
         if self._backlog:
             return _BACKLOG_RETRY_MS
-        if not self._drain_at:
+        first = min(self._drain_at or math.inf, self._flush_at or math.inf)
+        if first == math.inf:
             return longest_ms
-        return min(longest_ms, max(0, int((self._drain_at - time.monotonic()) * 1000) + 1))
+        return min(longest_ms, max(0, int((first - time.monotonic()) * 1000) + 1))
 
     def _free_slots(self) -> None:
         """Give back slots by pjsua's own count: DISCONNECTED is not free yet (PJSIP #2600)."""
@@ -172,6 +195,7 @@ class Worker:
         self.say(Verb.FREE, free)
 
     def _flush(self) -> None:
+        self._flush_at = 0.0
         self._out.append(b"")
         data = self._backlog + b"\n".join(self._out)
         self._out.clear()
@@ -246,15 +270,15 @@ class Worker:
         deadline = time.monotonic() + self._config.goodbye_s
         for number in list(self._calls):
             self._hang_up(number)
-        leaving = self._registration is not None
-        if leaving:
+        registration = self._registration
+        if registration is not None:
             with contextlib.suppress(pj.Error):
-                self._registration.setRegistration(False)
+                registration.setRegistration(False)
         while time.monotonic() < deadline:
             self._timers.run()
             self._endpoint.libHandleEvents(_GOODBYE_TICK_MS)
-            gone = not leaving or not self._registration.getInfo().regIsActive
-            if gone and not raw.library.pjsua_call_get_count():
+            bound = registration is not None and registration.getInfo().regIsActive
+            if not bound and not raw.library.pjsua_call_get_count():
                 break
 
 

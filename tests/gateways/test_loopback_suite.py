@@ -1,10 +1,9 @@
-"""The loopback gateway passes the suite of every voice gateway, in virtual time."""
+"""The loopback gateway by the suite every voice gateway passes."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from engine.model import Media, Provider
 from gateways.loopback.gateway import LoopbackGateway
 from tests.suites.gateway_suite import FarEnd, GatewaySuite
 
-BEHAVIOURS: dict[FarEnd, dict[str, Any]] = {
-    FarEnd.ANSWER: {"ring_s": 0.2},
+_SCRIPTS: dict[FarEnd, dict[str, Any]] = {
+    FarEnd.ANSWER: {"ring_s": 0.05},
     FarEnd.BUSY: {"busy": 1.0},
     FarEnd.RING: {"no_answer": 1.0},
     FarEnd.REJECT: {"reject": 1.0},
@@ -29,30 +28,27 @@ BEHAVIOURS: dict[FarEnd, dict[str, Any]] = {
 
 
 class LoopbackHarness:
-    """The far end is a script in the provider's settings."""
+    """Far ends by script."""
 
-    media = Media(Path("short.wav"), 1.0)
-    long_media = Media(Path("long.wav"), 8.0)
-
-    def __init__(self) -> None:
-        self.gateway = LoopbackGateway(seed=1)
+    def __init__(self, gateway: LoopbackGateway) -> None:
+        self.gateway = gateway
+        self.media = Media(Path("short.wav"), 0.2)
+        self.long_media = Media(Path("long.wav"), 5.0)
 
     @asynccontextmanager
     async def far_end(self, behaviour: FarEnd) -> AsyncIterator[Provider]:
-        yield Provider(
-            id=behaviour.value,
-            name=behaviour.name,
-            type="loopback",
-            settings=BEHAVIOURS[behaviour],
-        )
+        yield Provider(id=1, name="script", type="loopback", settings=_SCRIPTS[behaviour])
 
 
-class TestLoopback(GatewaySuite):
-    @pytest.fixture
-    async def harness(self, autojump_clock: Any) -> AsyncIterator[LoopbackHarness]:
-        harness = LoopbackHarness()
-        send, _ = trio.open_memory_channel[Inbound](0)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(partial(harness.gateway.run, send))
-            yield harness
-            nursery.cancel_scope.cancel()
+@pytest.fixture
+async def harness() -> AsyncIterator[LoopbackHarness]:
+    gateway = LoopbackGateway()
+    inbound, _ = trio.open_memory_channel[Inbound](0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(gateway.run, inbound)
+        yield LoopbackHarness(gateway)
+        nursery.cancel_scope.cancel()
+
+
+class TestLoopbackGateway(GatewaySuite):
+    """``tests.suites.gateway_suite``."""

@@ -38,9 +38,20 @@ class FarEnd(Enum):
 class Harness(Protocol):
     """What a gateway's tests provide."""
 
-    gateway: Gateway
-    media: Media  # a recording of one second or less
-    long_media: Media  # one of several seconds
+    @property
+    def gateway(self) -> Gateway:
+        """Running."""
+        ...
+
+    @property
+    def media(self) -> Media:
+        """A recording of one second or less."""
+        ...
+
+    @property
+    def long_media(self) -> Media:
+        """One of several seconds."""
+        ...
 
     def far_end(self, behaviour: FarEnd) -> AbstractAsyncContextManager[Provider]:
         """A trunk whose far end behaves so, for as long as the block lasts."""
@@ -50,7 +61,9 @@ class Harness(Protocol):
 class Delivery:
     """One delivery under test: its result and the stages it reported, in order."""
 
-    def __init__(self, harness: Harness, provider: Provider, program: Program, **fields: Any) -> None:
+    def __init__(
+        self, harness: Harness, provider: Provider, program: Program, **fields: Any
+    ) -> None:
         self.stages: list[Stage] = []
         self.times: list[datetime] = []
         self.reached = {stage: trio.Event() for stage in Stage}

@@ -94,7 +94,7 @@ class Sipp:
 
 @asynccontextmanager
 async def run_sipp(
-    folder: Path, scenario: str, *arguments: str, log: bool = True, **keys: str
+    folder: Path, scenario: str, *arguments: str, keys: dict[str, str], log: bool = True
 ) -> AsyncIterator[Sipp]:
     """A UAS by the scenario of this name (``:uas`` = SIPp's own); ``keys`` fill its ``[key]``s."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,10 +112,10 @@ async def run_sipp(
         "-nostdin",
         *arguments,
     ]
-    command += ["-trace_stat", "-stf", folder / "statistics.csv", "-fd", "1"]
-    command += ["-trace_err", "-error_file", folder / "errors.log"]
+    command += ["-trace_stat", "-stf", str(folder / "statistics.csv"), "-fd", "1"]
+    command += ["-trace_err", "-error_file", str(folder / "errors.log")]
     if log:
-        command += ["-trace_msg", "-message_file", folder / "messages.log"]
+        command += ["-trace_msg", "-message_file", str(folder / "messages.log")]
     process = await trio.lowlevel.open_process(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

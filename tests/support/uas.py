@@ -58,15 +58,23 @@ def parse(data: bytes) -> Message:
     return Message(start, tuple((k.strip(), v.strip()) for k, _, v in pairs), body)
 
 
-def sdp(host: str = LOCALHOST, port: int = 49_152, *, formats: str = "0 101", proto: str = "RTP/AVP",
-        direction: str = "sendrecv", te: int = 101, connection: str = "", extra: str = "") -> str:  # fmt: skip
+def sdp(
+    host: str = LOCALHOST,
+    port: int = 49_152,
+    *,
+    formats: str = "0 101",
+    proto: str = "RTP/AVP",
+    direction: str = "sendrecv",
+    te: int = 101,
+    connection: str = "",
+) -> str:
     """An answer or offer; ``connection`` replaces the c= line's address part."""
     lines = [
         "v=0", f"o=far 1 1 IN IP4 {host}", "s=-", f"c={connection or f'IN IP4 {host}'}", "t=0 0",
         f"m=audio {port} {proto} {formats}", "a=rtpmap:0 PCMU/8000", "a=rtpmap:8 PCMA/8000",
         f"a=rtpmap:{te} telephone-event/8000", f"a={direction}",
     ]  # fmt: skip
-    return "\r\n".join(lines) + "\r\n" + extra
+    return "\r\n".join(lines) + "\r\n"
 
 
 class Dialog:
@@ -273,4 +281,6 @@ def digest_holds(message: Message, header: str, username: str, password: str) ->
     first = md5(f"{username}:{fields['realm']}:{password}")
     second = md5(f"{message.method}:{fields['uri']}")
     middle = ":".join(fields[key] for key in ("nonce", "nc", "cnonce", "qop"))
-    return fields["username"] == username and fields["response"] == md5(f"{first}:{middle}:{second}")
+    return fields["username"] == username and fields["response"] == md5(
+        f"{first}:{middle}:{second}"
+    )

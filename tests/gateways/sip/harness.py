@@ -19,6 +19,7 @@ from tests.suites.gateway_suite import FarEnd
 from tests.support import LOCALHOST, audio
 from tests.support.rtp_peer import RtpPeer, open_peer
 from tests.support.sipp import Message, Sipp, run_sipp
+from tests.support.uas import Uas
 
 _REFUSALS = {
     FarEnd.BUSY: "486 Busy Here",
@@ -36,8 +37,15 @@ _ranges = itertools.count(os.getpid() % 100)
 def config(**fields: Any) -> SipConfig:
     """A small gateway; its RTP engine leaves out ports that others hold."""
     start = 20_000 + next(_ranges) % 100 * _PORTS
-    ports = {"rtp_port_min": start, "rtp_port_max": start + _PORTS - 1}
-    return SipConfig(**{"workers_min": 1, "workers_max": 12} | ports | fields)
+    values: dict[str, Any] = {"workers_min": 1, "workers_max": 12}
+    values |= {"rtp_port_min": start, "rtp_port_max": start + _PORTS - 1}
+    return SipConfig(**(values | fields))
+
+
+def trunk(uas: Uas, **fields: Any) -> Provider:
+    """The provider that leads to ``uas``."""
+    values: dict[str, Any] = {"id": 1, "name": "far", "host": LOCALHOST, "port": uas.port}
+    return Provider(**(values | {"transport": uas.transport} | fields))
 
 
 @asynccontextmanager
@@ -85,11 +93,13 @@ class SipHarness:
         self._runs += 1
         folder = self._folder / f"sipp{self._runs}"
         keys = {"rtp_host": LOCALHOST, "rtp_port": "49152"} | keys
-        async with run_sipp(folder, name, *arguments, **keys) as self.sipp:
+        async with run_sipp(folder, name, *arguments, keys=keys) as self.sipp:
             yield Provider(id=1, name=name, host=LOCALHOST, port=self.sipp.port)
 
     @asynccontextmanager
-    async def hearing(self, name: str, *arguments: str, **keys: str) -> AsyncIterator[tuple[Provider, RtpPeer]]:
+    async def hearing(
+        self, name: str, *arguments: str, **keys: str
+    ) -> AsyncIterator[tuple[Provider, RtpPeer]]:
         """As ``scenario``, with somebody at the RTP address of its SDP."""
         async with open_peer() as peer:
             keys = {"rtp_port": str(peer.address[1])} | keys

@@ -12,27 +12,30 @@ import pytest
 import trio
 
 from engine.gateway import Stage
-from engine.model import Provider
 from engine.results import Blame, Disposition, Reached, Result
 from gateways.sip.gateway import SipGateway
-from tests.gateways.sip.harness import SipHarness, config, running
+from tests.gateways.sip.harness import SipHarness, config, running, trunk
 from tests.suites.gateway_suite import Delivery, listen, play, rows_of
-from tests.support import LOCALHOST
 from tests.support.rtp_peer import open_peer
-from tests.support.uas import Dialog, Script, Uas, run_uas, sdp
+from tests.support.uas import Dialog, Script, run_uas, sdp
+
+T38 = "\r\n".join(  # noqa: FLY002 - one line of SDP a line
+    [
+        "v=0",
+        "o=far 1 9 IN IP4 127.0.0.1",
+        "s=-",
+        "c=IN IP4 127.0.0.1",
+        "t=0 0",
+        "m=image 49170 udptl t38",
+        "",
+    ]
+)
 
 
 @pytest.fixture
 async def harness(tmp_path: Path) -> AsyncIterator[SipHarness]:
     async with running(SipGateway(config(transaction_timeout_s=2.0))) as gateway:
         yield SipHarness(gateway, tmp_path)
-
-
-def trunk(uas: Uas, **fields: Any) -> Provider:
-    return Provider(
-        **{"id": 1, "name": "far", "host": LOCALHOST, "port": uas.port, "transport": uas.transport}
-        | fields
-    )
 
 
 @asynccontextmanager
@@ -112,7 +115,9 @@ async def test_early_media_then_answer_elsewhere_then_moved_then_held(harness: S
             await b.until(lambda packets: packets[-1].payload_type == 8)
             await b.send_digit(moved.rtp, 96, "7", lose=lambda _: False)
             await b.more(3)
-            held = await dialog.reinvite(sdp(port=b.address[1], formats="8 96", te=96, direction="sendonly"))
+            held = await dialog.reinvite(
+                sdp(port=b.address[1], formats="8 96", te=96, direction="sendonly")
+            )
             assert held.status == 200
             assert "a=recvonly" in held.body
             quiet = len(b.packets)
@@ -131,7 +136,7 @@ async def test_early_media_then_answer_elsewhere_then_moved_then_held(harness: S
     assert rows_of(result, "info", "hangup") == ["callee"]
 
 
-@pytest.mark.parametrize("kind", ["0.0.0.0", "inactive", "sendonly"])
+@pytest.mark.parametrize("kind", ["zero", "inactive", "sendonly"])
 async def test_a_hold_of_any_kind_stops_rtp_and_the_recording_goes_on_after_it(
     harness: SipHarness, kind: str
 ) -> None:
@@ -139,7 +144,7 @@ async def test_a_hold_of_any_kind_stops_rtp_and_the_recording_goes_on_after_it(
         port = peer.address[1]
         hold = (
             sdp(port=port, connection="IN IP4 0.0.0.0")
-            if kind == "0.0.0.0"
+            if kind == "zero"
             else sdp(port=port, direction=kind)
         )
 
@@ -233,7 +238,7 @@ async def test_an_answer_without_usable_media_is_ended_with_bye(
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        ("v=0\r\no=f 1 9 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=image 49170 udptl t38\r\n", 488),
+        (T38, 488),
         (sdp(port=0), 488),
         (sdp(proto="RTP/SAVP"), 488),
     ],
@@ -302,7 +307,9 @@ async def test_a_slot_is_free_only_when_pjsua_says_so(tmp_path: Path) -> None:
                     delivery = Delivery(harness, trunk(uas), listen, ring_timeout_s=0.3)
                     nursery.start_soon(delivery.run)
             assert gateway.statistics()["slots_used"] == 4
-            late = Delivery(harness, trunk(uas, dialstring="9{number}"), partial(play, harness.media))
+            late = Delivery(
+                harness, trunk(uas, dialstring="9{number}"), partial(play, harness.media)
+            )
             result = await late.run()
     assert result.disposition is Disposition.ANSWERED
     assert gateway.statistics()["slot_timeouts"] == 0
@@ -323,8 +330,12 @@ async def test_answering_while_we_cancel_is_acknowledged_and_cleared(harness: Si
     assert result.disposition is Disposition.NO_ANSWER
 
 
+async def silent(_: Dialog) -> None:
+    await trio.lowlevel.checkpoint()
+
+
 async def test_a_redirect_is_not_followed(harness: SipHarness) -> None:
-    async with run_uas(lambda _: trio.lowlevel.checkpoint()) as elsewhere:
+    async with run_uas(silent) as elsewhere:
 
         async def script(dialog: Dialog) -> None:
             contact = f"Contact: <sip:900@{elsewhere.authority}>"
@@ -389,7 +400,10 @@ async def test_one_pooled_call_after_the_other_is_heard(tmp_path: Path) -> None:
         async with run_uas(script) as uas:
             for _ in range(5):
                 async with trio.open_nursery() as nursery:
-                    calls = [Delivery(harness, trunk(uas), partial(play, harness.media)) for _ in range(4)]
+                    calls = [
+                        Delivery(harness, trunk(uas), partial(play, harness.media))
+                        for _ in range(4)
+                    ]
                     for call in calls:
                         nursery.start_soon(call.run)
                 for call in calls:

@@ -19,7 +19,6 @@ from gateways.sip.gateway import SipGateway
 from tests.gateways.sip.harness import SipHarness, config, running
 from tests.suites.gateway_suite import Delivery, listen, play
 from tests.support import wait_for_line, wait_until
-from tests.support.rtp_peer import open_peer
 
 
 @pytest.fixture
@@ -184,9 +183,8 @@ async def test_cancelling_the_gateway_clears_the_calls_it_carries(tmp_path: Path
 
 
 async def test_dead_media_ends_the_call_only_where_asked(harness: SipHarness) -> None:
-    async with open_peer() as peer:
-        async with harness.scenario("answer", rtp_port=str(peer.address[1])) as provider:
-            told = await Delivery(harness, provider, listen, media_timeout_s=0.5).run()
-            off = await Delivery(harness, provider, listen, call_limit_s=1.5).run()
+    async with harness.hearing("answer") as (provider, _):
+        told = await Delivery(harness, provider, listen, media_timeout_s=0.5).run()
+        off = await Delivery(harness, provider, listen, call_limit_s=1.5).run()
     assert (told.disposition, told.cause) == (Disposition.ANSWERED, "media_timeout")
     assert off.cause == "call_limit"

@@ -1,8 +1,8 @@
-"""Trunks by transport, certificate, credentials and registration, against an independent far end."""
+"""Trunks: transport, certificate, credentials, registration, against an independent far end."""
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import ssl
 from collections.abc import AsyncIterator
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -21,25 +20,20 @@ from cryptography.x509.oid import NameOID
 from engine.model import Provider
 from engine.results import Blame, Disposition, Result
 from gateways.sip.gateway import SipGateway
-from tests.gateways.sip.harness import SipHarness, config, running
+from tests.gateways.sip.harness import SipHarness, config, running, trunk
 from tests.suites.gateway_suite import Delivery, play
 from tests.support import LOCALHOST, free_port, wait_until
-from tests.support.uas import Dialog, Uas, challenge, digest_holds, run_uas, sdp
+from tests.support.uas import Dialog, challenge, digest_holds, run_uas, sdp
 
-PASSWORD = 'pa"ss\\word:1'
+# Everything a password may hold that a header may not.
+PASSWORD = 'pa"ss\\word:1'  # noqa: S105
+WRONG = "wrong"
 
 
 @asynccontextmanager
 async def sip(tmp_path: Path, **fields: Any) -> AsyncIterator[SipHarness]:
     async with running(SipGateway(config(transaction_timeout_s=3.0, **fields))) as gateway:
         yield SipHarness(gateway, tmp_path)
-
-
-def trunk(uas: Uas, **fields: Any) -> Provider:
-    return Provider(
-        **{"id": 1, "name": "far", "host": LOCALHOST, "port": uas.port, "transport": uas.transport}
-        | fields
-    )
 
 
 async def call(harness: SipHarness, provider: Provider, **fields: Any) -> Result:
@@ -73,15 +67,15 @@ def certificate(folder: Path, name: str, *, issuer: str = "") -> tuple[Path, Pat
     names: list[x509.GeneralName] = [x509.DNSName(name)]
     if name[0].isdigit():
         names = [x509.IPAddress(ipaddress.ip_address(name))]
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     built = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
@@ -107,27 +101,27 @@ def server(cert: Path, key: Path) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize(
-    ("host", "named", "trusted", "good"),
+    ("host", "named", "flaw"),
     [
-        ("localhost", "localhost", True, True),
-        (LOCALHOST, LOCALHOST, True, True),
-        ("localhost", "other.example", True, False),
-        ("localhost", "localhost", False, False),
+        ("localhost", "localhost", ""),
+        (LOCALHOST, LOCALHOST, ""),
+        ("localhost", "other.example", "name"),
+        ("localhost", "localhost", "issuer"),
     ],
     ids=["right", "address", "wrong-name", "untrusted"],
 )
 async def test_tls_talks_only_to_the_one_it_dialled(
-    tmp_path: Path, host: str, named: str, trusted: bool, good: bool
+    tmp_path: Path, host: str, named: str, flaw: str
 ) -> None:
     cert, key = certificate(tmp_path / "far", named)
-    ca_file = cert if trusted else certificate(tmp_path / "ca", named)[0]
+    ca_file = certificate(tmp_path / "ca", named)[0] if flaw == "issuer" else cert
     async with (
         sip(tmp_path, ca_file=str(ca_file)) as harness,
         run_uas(answering, "tls", server(cert, key)) as uas,
     ):
         uas.name = host
         result = await call(harness, trunk(uas, host=host))
-    if good:
+    if not flaw:
         assert result.disposition is Disposition.ANSWERED
     else:
         assert (result.disposition, result.cause) == (Disposition.FAILED, "trunk_certificate")
@@ -161,7 +155,7 @@ async def test_digest_accepted(tmp_path: Path, status: str) -> None:
 
 async def test_digest_refused(tmp_path: Path) -> None:
     async with sip(tmp_path) as harness, run_uas(demanding) as uas:
-        result = await call(harness, trunk(uas, username="alice", password="wrong"))
+        result = await call(harness, trunk(uas, username="alice", password=WRONG))
     assert (result.disposition, result.cause) == (Disposition.FAILED, "trunk_authentication")
     assert result.blame is Blame.PROVIDER
 
@@ -172,7 +166,7 @@ async def test_more_trunks_than_accounts_fit_into_one_worker(tmp_path: Path) -> 
         for number in range(1, 13):
             good = trunk(uas, id=number, username="alice", password=PASSWORD)
             assert (await call(harness, good)).disposition is Disposition.ANSWERED
-        wrong = trunk(uas, id=3, username="alice", password="changed")
+        wrong = trunk(uas, id=3, username="alice", password=WRONG)
         assert (await call(harness, wrong)).cause == "trunk_authentication"
     assert harness.gateway.statistics()["worker_deaths"] == 0
 
@@ -225,7 +219,7 @@ async def test_registration_is_kept_seen_and_given_up(tmp_path: Path) -> None:
 
 async def test_a_bad_password_makes_the_trunk_unhealthy_with_its_cause(tmp_path: Path) -> None:
     async with run_uas(Registrar()) as uas, sip(tmp_path) as harness:
-        provider = trunk(uas, username="alice", password="wrong", register=True)
+        provider = trunk(uas, username="alice", password=WRONG, register=True)
         await harness.gateway.providers({1: provider})
 
         async def refused() -> bool:
@@ -252,7 +246,8 @@ async def test_a_trunk_that_cannot_be_written_is_refused(
     tmp_path: Path, fields: dict[str, Any]
 ) -> None:
     async with sip(tmp_path) as harness:
-        provider = Provider(**{"id": 1, "name": "x", "host": LOCALHOST, "port": 5060} | fields)
+        values: dict[str, Any] = {"id": 1, "name": "x", "host": LOCALHOST} | fields
+        provider = Provider(**values)
         result = await call(harness, provider)
     assert result.trunk_failed
     assert result.cause == f"invalid_{next(iter(fields))}"
