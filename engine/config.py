@@ -52,8 +52,8 @@ class SipConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     rtp_port_max: int = 27_999  # even ports of this range are pre-bound
     rtp_threads: int = 0  # 0 = one a core
     user_agent: str = "Outspool"
-    # A far end holds back up to 200 ms in its jitter buffer: BYE right after the last packet would cut
-    # the end of what it hears.
+    # A far end holds back up to 200 ms in its jitter buffer: BYE right after the last packet would
+    # cut the end of what it hears.
     playout_tail_s: float = 0.25  # silence between the end of a recording and our BYE
     transaction_timeout_s: float = 8.0  # no answer at all to an INVITE (timer B): network failure
     ca_file: str = ""  # CA bundle for TLS trunks; "" = the system's

@@ -156,10 +156,11 @@ class Dispatcher:
     def _next_at(self, now: float) -> float:
         if self.draining:
             return float("inf")
+        if self.store_fault and now < self._store_retry_at:
+            return self._store_retry_at  # nothing was looked at: what the pacer held may be free
         node_at = self._node.ready_at()
         resources_at = min(self._trunks.ready_at(now), node_at if node_at > now else float("inf"))
-        at = self._pacer.next_at(resources_at)
-        return max(at, self._store_retry_at) if self.store_fault else at
+        return self._pacer.next_at(resources_at)
 
     def _grants(self) -> list[JobGrant]:
         now = trio.current_time()
@@ -203,10 +204,11 @@ class Dispatcher:
             self._commits.release()
             self._wake.set()
         self._store_works()
+        now = trio.current_time()
         for grant, intent, ids in zip(grants, intents, begun, strict=True):
-            self._launch(grant, intent, ids)
+            self._launch(grant, intent, ids, now)
 
-    def _launch(self, grant: JobGrant, intent: Intent, ids: Begun | None) -> None:
+    def _launch(self, grant: JobGrant, intent: Intent, ids: Begun | None, now: float) -> None:
         job, (trunk, route) = grant.item, grant.choice
         if job.begun is not None:
             job.begun(ids.spool_id if ids else None)
@@ -215,7 +217,6 @@ class Dispatcher:
             self._done()
             job.ended(job, None)
             return
-        now = trio.current_time()
         self.counters.start(now - grant.due_at, now)
         spool = Started(job, trunk, route, ids, intent.uid)
         self._courier.begun(spool, intent.at)

@@ -45,6 +45,7 @@ class Router:
 
     def __init__(self) -> None:
         self._providers: tuple[Provider, ...] = ()
+        self._carriers: dict[Service, tuple[Provider, ...]] = {}  # by service, as asked for
         self._turn: dict[int, float] = {}
         self._now = 0.0
 
@@ -52,19 +53,25 @@ class Router:
         """The active providers from now on; those known keep their turn."""
         self._providers = tuple(p for p in providers if p.active)
         self._turn = {p.id: self._turn.get(p.id, self._now) for p in self._providers}
+        self._carriers = {}
 
     def carries(self, service: Service) -> bool:
         """Whether any active provider carries the service at all."""
-        return any(service in p.service for p in self._providers)
+        return bool(self._of(service))
+
+    def _of(self, service: Service) -> tuple[Provider, ...]:
+        found = self._carriers.get(service)
+        if found is None:
+            found = tuple(p for p in self._providers if service in p.service)
+            self._carriers[service] = found
+        return found
 
     def candidates(
         self, service: Service, number: str, exclude: Container[int] = ()
     ) -> list[Route]:
         """Every provider that may carry it, longest match first, without ``exclude``d ids."""
         matches = [
-            (*rewrite(p.prefix, number), p)
-            for p in self._providers
-            if service in p.service and p.id not in exclude
+            (*rewrite(p.prefix, number), p) for p in self._of(service) if p.id not in exclude
         ]
         matches.sort(key=lambda match: -match[0])
         return [Route(provider, dialled) for _, dialled, provider in matches]
@@ -79,8 +86,8 @@ class Router:
         """The provider whose turn it is among the usable ones with the longest match, or None."""
         best: Route | None = None
         best_key = (0, 0.0, 0)
-        for provider in self._providers:
-            if service not in provider.service or provider.id in exclude:
+        for provider in self._of(service):
+            if provider.id in exclude:
                 continue
             matched, dialled = rewrite(provider.prefix, number)
             key = (-matched, self._turn[provider.id], provider.id)
