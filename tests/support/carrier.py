@@ -65,7 +65,8 @@ async def carrier(folder: Path, scenario: Path = MIXED) -> AsyncIterator[Carrier
     process = await trio.lowlevel.open_process(
         [sipp, "-sf", str(scenario), "-i", LOCALHOST, "-p", str(port), "-nostdin",
          "-mp", str(free_media_port()), "-fd", "1",
-         "-trace_shortmsg", "-trace_counts", "-trace_err", "-timeout", str(LIMIT_S), "-recv_timeout", "30000"],
+         "-trace_shortmsg", "-trace_counts", "-trace_err",
+         "-timeout", str(LIMIT_S), "-recv_timeout", "30000"],
         cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
