@@ -53,7 +53,7 @@ class WorkerCall(pj.Call):  # type: ignore[misc]
         self._media_changed = self._media_seen = False
         self._remote_text = ""
         self._said_remote = Remote()
-        self._hung_up = False
+        self._hung_up = self._placing = False
 
     def place(self, number: int, spec: CallSpec) -> None:
         """Send the INVITE; raises ``pj.Error`` where the stack refuses."""
@@ -72,7 +72,11 @@ class WorkerCall(pj.Call):  # type: ignore[misc]
                 header.hValue = value
                 headers.append(header)
             prm.txOption.headers = headers
-        self.makeCall(spec.request_uri, prm)
+        self._placing = True
+        try:
+            self.makeCall(spec.request_uri, prm)
+        finally:
+            self._placing = False
 
     def hang_up(self) -> None:
         """CANCEL or BYE, whichever fits; nothing where that was done already."""
@@ -92,6 +96,10 @@ class WorkerCall(pj.Call):  # type: ignore[misc]
 
     def onCallState(self, prm: Any) -> None:  # noqa: N802
         """Note how far the call got; the end is said at once, the rest with the batch."""
+        if self._placing:
+            # makeCall itself says CALLING; asking for the state is dear.
+            self._placing = False
+            return
         info = self.getInfo()
         state = info.state
         if state == pj.PJSIP_INV_STATE_DISCONNECTED:
@@ -164,26 +172,20 @@ class WorkerCall(pj.Call):  # type: ignore[misc]
         return remote
 
     def _read_remote(self) -> Remote:
-        # The info must be held: its media vector dies with it.
-        info = self.getInfo()
-        for media in info.media:
-            if media.type != pj.PJMEDIA_TYPE_AUDIO:
-                continue
-            try:
-                stream = self.getStreamInfo(media.index)
-            except pj.Error:
-                # Inactive or 0.0.0.0 from the start, or a failed update: there is no stream.
-                continue
-            active = media.status == pj.PJSUA_CALL_MEDIA_ACTIVE
-            host, _, port = stream.remoteRtpAddress.rpartition(":")
-            return Remote(
-                host=host,
-                port=int(port),
-                payload_type=stream.txPt,
-                dtmf_payload_type=sdp.dtmf_payload(self._remote_text),
-                send=active and bool(stream.dir & pj.PJMEDIA_DIR_ENCODING) and host != "0.0.0.0",  # noqa: S104 - a hold of the old kind, nothing is bound
-            )
-        return Remote()
+        try:
+            # Our offers have one line, and later offers keep its place (RFC 3264 §8).
+            stream = self.getStreamInfo(0)
+        except pj.Error:
+            # Inactive or 0.0.0.0 from the start, or a failed update: there is no stream.
+            return Remote()
+        host, _, port = stream.remoteRtpAddress.rpartition(":")
+        return Remote(
+            host=host,
+            port=int(port),
+            payload_type=stream.txPt,
+            dtmf_payload_type=sdp.dtmf_payload(self._remote_text),
+            send=bool(stream.dir & pj.PJMEDIA_DIR_ENCODING) and host != "0.0.0.0",  # noqa: S104 - a hold of the old kind, nothing is bound
+        )
 
     def _say_end(self, info: Any, event: Any) -> None:
         origin, message = _source(event)

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 DTMF_PAYLOAD = 101  # the number everybody uses for telephone-event; pjsua would offer 120
 _PLAIN = "RTP/AVP"
+_AUDIO = re.compile(r"^m=audio (\d+)\S* (\S+)", re.MULTILINE)
+_MEDIA = re.compile(r"^m=", re.MULTILINE)
+_EVENT = re.compile(
+    r"^a=rtpmap:(\d{1,3}) telephone-event/8000", re.MULTILINE | re.IGNORECASE | re.ASCII
+)
+# What pjsua writes for every first offer of ours but for o= and the port: filled in at once.
+_OUR_OFFER = re.compile(
+    r"v=0\r\n(o=\S+ \d+ \d+ IN IP4) .*\nm=audio \d+ RTP/AVP 0 8 120\r\n", re.DOTALL
+)
 
 
 def rewrite(text: str, host: str, port: int, *, offer: bool) -> str:
@@ -12,6 +23,15 @@ def rewrite(text: str, host: str, port: int, *, offer: bool) -> str:
     A port of 0 (refused media) stays 0 and no m= line is added: either aborts pjsua. In an offer
     telephone-event gets payload type 101; in an answer the offerer's number stands (RFC 3264 §6.1).
     """
+    usual = offer and text.count("\nm=") == 1 and "\r\na=sendrecv\r\n" in text
+    ours = _OUR_OFFER.match(text) if usual else None
+    if ours is not None:
+        return (
+            f"v=0\r\n{ours[1]} {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
+            f"m=audio {port} RTP/AVP 0 8 {DTMF_PAYLOAD}\r\na=rtpmap:0 PCMU/8000\r\n"
+            f"a=rtpmap:8 PCMA/8000\r\na=rtpmap:{DTMF_PAYLOAD} telephone-event/8000\r\n"
+            f"a=fmtp:{DTMF_PAYLOAD} 0-16\r\na=sendrecv\r\n"
+        )
     lines: list[str] = []
     old_dtmf = ""
     audio_seen = False
@@ -63,30 +83,21 @@ def body(message: str) -> str:
 
 def dtmf_payload(text: str) -> int:
     """The payload type the far end wants telephone-event in (RFC 4733 §2.5.1.1), -1 where none."""
-    in_audio = False
-    for line in text.replace("\r\n", "\n").split("\n"):
-        if line.startswith("m="):
-            if in_audio:
-                break
-            in_audio = line.startswith("m=audio ")
-        elif in_audio and line.startswith("a=rtpmap:"):
-            number, _, encoding = line[9:].partition(" ")
-            if encoding.lower().startswith("telephone-event/8000") and number.isdigit():
-                return int(number)
-    return -1
+    audio = _AUDIO.search(text)
+    if audio is None:
+        return -1
+    after = _MEDIA.search(text, audio.end())
+    found = _EVENT.search(text, audio.end(), after.start() if after else len(text))
+    return int(found[1]) if found else -1
 
 
 def plain_rtp(text: str) -> bool:
-    """False where the first live audio line is not plain RTP/AVP.
+    """False where the first audio line is live and not plain RTP/AVP.
 
     pjsua takes RTP/SAVP in an answer to our RTP/AVP offer for plain RTP; RFC 3264 §6 forbids it.
     """
-    for line in text.replace("\r\n", "\n").split("\n"):
-        if line.startswith("m=audio "):
-            words = line.split()
-            if len(words) > 2 and words[1].split("/")[0] != "0":  # noqa: PLR2004 - m=kind port proto
-                return words[2].upper() == _PLAIN
-    return True
+    audio = _AUDIO.search(text)
+    return audio is None or audio[1] == "0" or audio[2].upper() == _PLAIN
 
 
 def q850_cause(message: str) -> int:

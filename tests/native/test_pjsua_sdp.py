@@ -35,6 +35,17 @@ def test_an_offer_gets_our_address_and_telephone_event_101() -> None:
     assert not any("rtcp" in line or "120" in line for line in lines)
 
 
+def test_the_usual_offer_is_filled_in_with_the_same_meaning() -> None:
+    usual = "\r\n".join(OFFER.split("\r\n")[:-2]) + "\r\na=sendrecv\r\n"
+    filled = sdp.rewrite(usual, "192.0.2.7", 20_000, offer=True).split("\r\n")
+    slow = sdp.rewrite(
+        usual + "a=x-other\r\nm=video 0 RTP/AVP 99\r\n", "192.0.2.7", 20_000, offer=True
+    )
+    for line in filled:
+        assert line.startswith(("s=", "a=rtpmap:8 ")) or line in slow.split("\r\n")
+    assert "s=-" in filled
+
+
 def test_an_answer_keeps_the_offerers_payload_type() -> None:
     text = sdp.rewrite(OFFER, "192.0.2.7", 20_000, offer=False)
     assert "m=audio 20000 RTP/AVP 0 8 120" in text

@@ -157,6 +157,19 @@ async def test_an_unusable_address_ends_the_call_not_the_worker(uri: str) -> Non
         await peer.stream.aclose()
 
 
+@pytest.mark.parametrize("host", ["255.255.255.255", "0.0.0.1"])
+async def test_an_address_the_kernel_refuses_ends_the_call(host: str) -> None:
+    """The packet cannot even be sent: the stack may say so while the call is being placed."""
+    async with zygote(transaction_timeout_s=1.0) as control:
+        peer = fork(control)
+        bad = spec(5060)
+        bad.request_uri = f"sip:100@{host}:5060"
+        await peer.say(Verb.CALL, 1, bad)
+        assert (await peer.hear(Verb.END))[1] == 1
+        assert (await peer.hear(Verb.FREE))[1] == 1
+        await peer.stream.aclose()
+
+
 async def test_an_idle_worker_does_not_run() -> None:
     """No poll loop: between two looks a second apart it is not even scheduled."""
     async with zygote() as control:
