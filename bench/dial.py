@@ -78,8 +78,11 @@ async def run(smoke: bool) -> Report:  # noqa: FBT001 - the signature of every b
 
 
 def sip_config(workers: int) -> SipConfig:
-    """Workers made ready; no tail after the recording: this far end has no jitter buffer."""
-    return SipConfig(workers_min=workers, playout_tail_s=0.0)
+    """All workers made ready, one RTP thread (a second one only wakes up more often at this load).
+
+    No tail after the recording: this far end has no jitter buffer.
+    """
+    return SipConfig(workers_min=workers, workers_max=workers, rtp_threads=1, playout_tail_s=0.0)
 
 
 @asynccontextmanager

@@ -43,6 +43,10 @@ class WorkerCall(pj.Call):  # type: ignore[misc]
     def __init__(self, account: pj.Account, desk: Desk) -> None:
         super().__init__(account)
         self._desk = desk
+        self._prm = pj.CallOpParam(True)
+        self._prm.opt.videoCount = 0
+        self._has_headers = False
+        self._hangup_prm = pj.CallOpParam()
         self.number = -1
         self._clear()
 
@@ -60,18 +64,12 @@ class WorkerCall(pj.Call):  # type: ignore[misc]
         self._clear()
         self.number = number
         self._rtp = (spec.rtp_host, spec.rtp_port)
-        prm = pj.CallOpParam(True)
-        prm.opt.videoCount = 0
+        prm, option = self._prm, self._prm.txOption
         prm.opt.customCallId = spec.call_id
-        prm.txOption.localUri = spec.from_uri
-        if spec.headers:
-            headers = pj.SipHeaderVector()
-            for name, value in spec.headers:
-                header = pj.SipHeader()
-                header.hName = name
-                header.hValue = value
-                headers.append(header)
-            prm.txOption.headers = headers
+        option.localUri = spec.from_uri
+        if spec.headers or self._has_headers:
+            option.headers = _header_vector(spec.headers)
+            self._has_headers = bool(spec.headers)
         self._placing = True
         try:
             self.makeCall(spec.request_uri, prm)
@@ -83,7 +81,7 @@ class WorkerCall(pj.Call):  # type: ignore[misc]
         if self._hung_up or self.number < 0:
             return
         self._hung_up = True
-        self.hangup(pj.CallOpParam())
+        self.hangup(self._hangup_prm)
 
     # pjsua2's callbacks
 
@@ -124,19 +122,12 @@ class WorkerCall(pj.Call):  # type: ignore[misc]
 
         Its offers come with ``onCallSdpCreated``, and only those that pjsua did not refuse.
         """
-        event = prm.e
-        if event.type != pj.PJSIP_EVENT_TSX_STATE:
-            return
-        body = event.body
-        change = body.tsxState
-        if change.type != pj.PJSIP_EVENT_RX_MSG:
-            return
-        message = change.src.rdata.wholeMsg
+        if not self._media_changed:
+            return  # onCallMediaState comes first: there was no SDP in this one
+        _, message = _source(prm.e)
         text = sdp.body(message)
         if text and message.startswith(("SIP/2.0 ", "ACK ")):
             self._remote_text = text
-            self._media_changed = True
-            self._desk.touched(self)
 
     # lines to the node
 
@@ -210,6 +201,16 @@ class WorkerCall(pj.Call):  # type: ignore[misc]
         number, self.number = self.number, -1
         self._desk.say(Verb.END, number, final)
         self._desk.ended(self, number)
+
+
+def _header_vector(headers: list[tuple[str, str]]) -> Any:
+    vector = pj.SipHeaderVector()
+    for name, value in headers:
+        header = pj.SipHeader()
+        header.hName = name
+        header.hValue = value
+        vector.append(header)
+    return vector
 
 
 def _source(event: Any) -> tuple[Origin, str]:

@@ -135,6 +135,35 @@ def set_timers(*, t1_ms: int, t2_ms: int, t4_ms: int, td_ms: int) -> None:
     words[_TIMER_OFFSET:] = [t1_ms, t2_ms, t4_ms, td_ms]
 
 
+# Of pj::Endpoint: what pjsua tells of media it does not carry here, a dozen times a call.
+_UNHEARD = (
+    "_ZN2pj8Endpoint29on_call_media_transport_stateEiPK23pjsua_med_tp_state_info",
+    "_ZN2pj8Endpoint19on_stream_precreateEiP31pjsua_on_stream_precreate_param",
+    "_ZN2pj8Endpoint18on_stream_created2EiP29pjsua_on_stream_created_param",
+    "_ZN2pj8Endpoint19on_stream_destroyedEiP14pjmedia_streamj",
+    "_ZN2pj8Endpoint25on_create_media_transportEijP17pjmedia_transportj",
+)
+_PJSUA_VAR_BYTES = 0x6F9C8
+
+
+def mute_media_callbacks() -> int:
+    """Take callbacks nobody overrides out of pjsua's table; how many were found there.
+
+    Each would cost a call into Python and back. A callback is known by the address of its
+    function, of which there is one in pjsua's state after ``libInit``; where it is not exactly one,
+    it is left alone.
+    """
+    words = (ctypes.c_uint64 * (_PJSUA_VAR_BYTES // 8)).in_dll(library, "pjsua_var")
+    held = list(words)
+    muted = 0
+    for name in _UNHEARD:
+        address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+        if held.count(address) == 1:
+            words[held.index(address)] = 0
+            muted += 1
+    return muted
+
+
 class NoSoundDevice:
     """The conference bridge without any device: nothing ticks it, so nothing costs idle CPU.
 

@@ -79,6 +79,7 @@ class Worker:
         timeout_ms = int(config.transaction_timeout_s * 1000)
         raw.set_timers(t1_ms=_T1_MS, t2_ms=_T2_MS, t4_ms=_T4_MS, td_ms=timeout_ms)
         self._endpoint.libInit(_endpoint_config(config))
+        raw.mute_media_callbacks()
         port = self._open("udp")
         self._device = raw.NoSoundDevice()
         for codec in self._endpoint.codecEnum2():

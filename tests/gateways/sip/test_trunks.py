@@ -274,3 +274,16 @@ async def test_nothing_in_an_order_becomes_a_header(tmp_path: Path) -> None:
     assert invite.start.split("@")[-1].startswith(f"{LOCALHOST}:")
     # Quoted name, then one URI whose user part took the rest (pjsip writes ";" plainly: §25.1).
     assert f"<sip:49%3e;tag=1@{LOCALHOST}>;tag=" in invite.header("From")
+
+
+async def test_the_asserted_identity_goes_only_to_trunks_that_ask_for_it(tmp_path: Path) -> None:
+    async def refuse(dialog: Dialog) -> None:
+        await dialog.respond(dialog.invite, "486 Busy Here")
+        await dialog.expect("ACK")
+
+    async with sip(tmp_path, workers_max=1) as harness, run_uas(refuse) as uas:
+        for settings in ({"p_asserted_identity": True}, {}):
+            for _ in range(4):  # every pooled call of the worker
+                await call(harness, trunk(uas, settings=settings))
+    seen = [m.header("P-Asserted-Identity") for m in uas.messages if m.method == "INVITE"]
+    assert seen == [f"<sip:4930123@{LOCALHOST}>"] * 4 + [""] * 4
