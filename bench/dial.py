@@ -80,9 +80,17 @@ async def run(smoke: bool) -> Report:  # noqa: FBT001 - the signature of every b
 def sip_config(workers: int) -> SipConfig:
     """All workers made ready, one RTP thread (a second one only wakes up more often at this load).
 
-    No tail after the recording: this far end has no jitter buffer.
+    No tail after the recording: this far end has no jitter buffer. The ports are not those of a
+    node on its defaults, which may be running beside.
     """
-    return SipConfig(workers_min=workers, workers_max=workers, rtp_threads=1, playout_tail_s=0.0)
+    return SipConfig(
+        workers_min=workers,
+        workers_max=workers,
+        rtp_threads=1,
+        rtp_port_min=10_000,
+        rtp_port_max=17_999,
+        playout_tail_s=0.0,
+    )
 
 
 @asynccontextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from engine.model import Media, Provider
 from gateways.sip.gateway import SipGateway
 from tests.suites.gateway_suite import FarEnd
 from tests.support import LOCALHOST, audio
+from tests.support.rtp import sip_config
 from tests.support.rtp_peer import RtpPeer, open_peer
 from tests.support.sipp import Message, Sipp, run_sipp
 from tests.support.uas import Uas
@@ -30,16 +29,12 @@ _REFUSALS = {
 _SCENARIOS = {FarEnd.RING: "no_answer", FarEnd.HANG_UP: "answer_hang_up"}
 
 
-_PORTS = 128
-_ranges = itertools.count(os.getpid() % 100)
+_CALLS = 64
 
 
 def config(**fields: Any) -> SipConfig:
     """A small gateway; its RTP engine leaves out ports that others hold."""
-    start = 20_000 + next(_ranges) % 100 * _PORTS
-    values: dict[str, Any] = {"workers_min": 1, "workers_max": 12}
-    values |= {"rtp_port_min": start, "rtp_port_max": start + _PORTS - 1}
-    return SipConfig(**(values | fields))
+    return sip_config(_CALLS, **({"workers_min": 1, "workers_max": 12} | fields))
 
 
 def trunk(uas: Uas, **fields: Any) -> Provider:
@@ -66,7 +61,8 @@ class SipHarness:
         self.media = self.recording(folder, 0.4)
         self.long_media = self.recording(folder, 5.0)
         self.sipp: Sipp | None = None
-        self.rtp_ports = range(20_000, 20_000 + 100 * _PORTS)
+        ports = gateway._rtp._config
+        self.rtp_ports = range(ports.rtp_port_min, ports.rtp_port_max, 2)
         self._folder = folder
         self._runs = 0
 
