@@ -47,7 +47,7 @@ GATEWAY = "sip gateway alone"
 NODE = "whole node"
 WANTED_RATIO = 0.10
 WANTED_NODE_RATIO = 0.07
-RECORDING_S = 0.1
+RECORDING_S = 0.04
 
 
 class Effort(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ class Effort(msgspec.Struct, frozen=True):
     workers: int
 
 
-FULL = Effort(seconds=2.5, steps=7, workers=110)
+FULL = Effort(seconds=2.5, steps=7, workers=48)
 SMOKE = Effort(seconds=0.5, steps=2, workers=12)
 
 
@@ -139,7 +139,7 @@ async def _play(media: Media, call: Call) -> None:
 
 
 def recording(folder: Path) -> Media:
-    """A tenth of a second of noise."""
+    """Two RTP packets of noise."""
     path = folder / "noise.wav"
     samples = np.random.default_rng(1).integers(-9000, 9000, int(RECORDING_S * 8000))
     soundfile.write(path, samples.astype(np.int16), 8000, subtype="PCM_16")
