@@ -215,7 +215,7 @@ class Engine:
         return {
             "ready": self.ready,
             "draining": self._dispatcher.draining,
-            "store": self._dispatcher.store_fault or "ok",
+            "store": self.store.statistics()["cause"] or "ok",
         }
 
     def statistics(self) -> dict[str, Any]:

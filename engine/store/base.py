@@ -285,5 +285,5 @@ class Store(Protocol):
         ...
 
     def statistics(self) -> Mapping[str, Any]:
-        """Queue length, batch sizes, commits, readers busy, ``writable``."""
+        """Queue length, batch sizes, commits, readers busy, ``writable`` and else its ``cause``."""
         ...
