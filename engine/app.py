@@ -14,8 +14,9 @@ from engine.campaigns import CampaignRunner
 from engine.catalog import Catalog
 from engine.clock import Clock, now
 from engine.config import Config
+from engine.delivery import STORE_RETRY_S
 from engine.dispatcher import Dispatcher
-from engine.errors import NoProviderError, NotFoundError, NotReadyError
+from engine.errors import NoProviderError, NotFoundError, NotReadyError, UnavailableError
 from engine.events import CampaignChanged
 from engine.gateway import Gateway, Inbound
 from engine.model import Campaign, CampaignStatus, Provider
@@ -179,10 +180,21 @@ class Engine:
     async def _run_campaign(self, campaign_id: int, runner: CampaignRunner) -> None:
         if not await runner.run():
             return
+        while not await self._completed(campaign_id, runner):  # noqa: ASYNC110 - a disk has no events
+            await trio.sleep(STORE_RETRY_S)
+
+    async def _completed(self, campaign_id: int, runner: CampaignRunner) -> bool:
+        """Write down that nothing of the campaign is left; False where the store refuses."""
         async with self._verbs:
-            if self._runners.get(campaign_id) is runner:
-                del self._runners[campaign_id]
+            if self._runners.get(campaign_id) is not runner:
+                return True  # stopped meanwhile
+            try:
                 await self._set_status(await self._campaign(campaign_id), states.Event.EXHAUST)
+            except UnavailableError as error:
+                log.warning("campaign_end_waits", campaign_id=campaign_id, cause=str(error))
+                return False
+            del self._runners[campaign_id]
+            return True
 
     async def _set_status(self, campaign: Campaign, event: states.Event) -> None:
         status: CampaignStatus = states.advance(campaign.status, event)

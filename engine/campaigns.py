@@ -16,6 +16,7 @@ import trio
 from engine import screening
 from engine.clock import Clock
 from engine.config import Config
+from engine.delivery import STORE_RETRY_S
 from engine.dispatcher import Dispatcher
 from engine.errors import UnavailableError
 from engine.model import Campaign
@@ -34,7 +35,7 @@ POLL_S = 5.0
 """How often a campaign that waits for its last calls looks for contacts added meanwhile."""
 
 RECHECK = timedelta(seconds=1)
-STORE_RETRY_S = 1.0
+"""While retries in the flow hide the next due time, how soon to look again."""
 
 
 def prefetch(calls_per_minute: float) -> int:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 import trio
 
 from engine import screening, states
+from engine.campaigns import RECHECK
 from engine.clock import Clock
 from engine.config import Config
 from engine.dispatcher import Dispatcher
-from engine.errors import NoProviderError, NotFoundError, NotReadyError, OutspoolError
+from engine.errors import NoProviderError, NotFoundError, NotReadyError, UnavailableError
 from engine.model import Contact, Transmission, TransmissionStatus
 from engine.results import screened
 from engine.store.base import Candidate, Store
@@ -26,7 +27,6 @@ SEND_WAIT_S = 10.0
 """How long a send waits for a free channel before it is refused."""
 
 BATCH = 64
-RECHECK = timedelta(seconds=1)
 
 _REFUSALS = {
     TransmissionStatus.PROCESSING: "Transmission already in process",
@@ -156,7 +156,11 @@ class SingleSends:
         task_status.started()
         while True:
             await self._wait()
-            await self._bring_due()
+            try:
+                await self._bring_due()
+            except UnavailableError as error:
+                log.warning("retries_wait_for_store", cause=str(error))
+                self._next_due = self._clock() + RECHECK
 
     async def _wait(self) -> None:
         delay_s = float("inf")
@@ -181,7 +185,7 @@ class SingleSends:
         assert transmission is not None  # noqa: S101 - due candidates have one
         try:
             job = await self._screened_job(await self._work(transmission), candidate, None)
-        except OutspoolError as error:
+        except (NotFoundError, NotReadyError) as error:
             # Its program, recording or account is gone: it can never be sent as it stands.
             log.warning("retry_impossible", transmission_id=transmission.id, cause=str(error))
             await self._refuse(candidate, transmission)

@@ -12,12 +12,14 @@ import pytest
 import trio
 
 from engine import clock
+from engine.app import Engine
 from engine.config import RetryConfig
-from engine.events import StoreHealth
+from engine.events import StoreHealth, TransmissionEnded
 from engine.gateway import Order, Progress
 from engine.model import (
     Campaign,
     CampaignStatus,
+    Contact,
     Group,
     Service,
     SpoolStatus,
@@ -29,6 +31,7 @@ from engine.store import open_store
 from engine.store.base import Condition, Intent, Op, Query, Store
 from gateways.loopback.gateway import LoopbackGateway
 from gateways.loopback.script import Script
+from tests.support import wait_until
 from tests.support.engine import (
     DEADLINE_S,
     add_campaign,
@@ -145,6 +148,64 @@ async def test_a_full_disk_stops_the_dialling_loses_nothing_and_goes_on_when_the
         assert {t.status for t in transmissions} == {TransmissionStatus.COMPLETED}
         spools = await spools_of(engine.store, campaign)
         assert len({s.destination for s in spools}) == len(spools) == 300
+
+
+async def _refused_once(engine: Engine) -> None:
+    async def refused() -> bool:
+        return not engine.store.statistics()["writable"]
+
+    await wait_until(refused, "the store refuses a write")
+
+
+async def test_a_campaign_that_ends_on_a_full_disk_is_completed_when_there_is_room(
+    tmp_path: Path,
+) -> None:
+    async with running_engine(config_in(tmp_path), Script(ring_s=0.2)) as engine:
+        await add_provider(engine)
+        campaign = await add_campaign(engine, 1)
+        with engine.bus.subscribe(1000) as events:
+            await engine.start_campaign(campaign.id)
+            async with engine._verbs:  # the campaign's end waits for us, on a disk with room
+                with trio.fail_after(DEADLINE_S):
+                    while not isinstance(await events.get(), TransmissionEnded):
+                        pass
+                soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+            try:
+                await _refused_once(engine)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            await completed(events, campaign)
+
+
+async def test_a_retry_that_falls_due_on_a_full_disk_is_dealt_with_when_there_is_room(
+    tmp_path: Path,
+) -> None:
+    config = config_in(tmp_path, retry=RetryConfig(busy_delay_s=0.5))
+    async with running_engine(config, Script(busy=1.0)) as engine:
+        await add_provider(engine)
+        contact = await engine.store.insert(Contact(phone="4930"))
+        program = await add_program(engine.store)
+        transmission = await engine.store.insert(
+            Transmission(program_id=program.id, contact_id=contact.id, try_allowed=2)
+        )
+        with engine.bus.subscribe(1000) as events:
+            await engine.send(transmission.id)
+            with trio.fail_after(DEADLINE_S):
+                while getattr(await events.get(), "status", "") != SpoolStatus.FAILED:
+                    pass
+        await engine.store.update(Contact(id=contact.id, phone="nobody"))
+        with _full_disk(1):
+            await _refused_once(engine)
+
+        async def closed() -> bool:
+            stored = await engine.store.get(Transmission, transmission.id)
+            return stored is not None and stored.status is TransmissionStatus.INVALID
+
+        await wait_until(closed, "the retry is closed")
+        stored = await engine.store.get(Transmission, transmission.id)
+        assert stored is not None
+        assert stored.response == "invalid_number"
 
 
 class BrokenGateway(LoopbackGateway):
