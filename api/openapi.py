@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 
 from api.paging import DEFAULT_LIMIT, MAX_LIMIT, SCHEMA
-from api.routing import Created, Dialect, Done, File, Route, Rows, Status
+from api.routing import Dialect, File, Route
 
 REF = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"\{(\w+)\}")
+_WORDS = re.compile(r"\W+")
 _ERROR = {"$ref": REF.format(name="Error")}
 _ERROR_SCHEMA = {
     "type": "object",
@@ -73,12 +74,13 @@ def document(dialects: Iterable[Dialect]) -> dict[str, Any]:
 
 def _operation(dialect: Dialect, route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": f"{dialect.name}_{route.verb.lower()}_{route.handler.__module__}"
-        f"_{route.handler.__name__}".replace(".", "_"),
+        "operationId": _WORDS.sub("_", f"{dialect.name} {route.verb.lower()}{route.path}").strip(
+            "_"
+        ),
         "summary": route.summary,
         "tags": [route.path.split("/")[1]],
         "parameters": _path_parameters(route) + _filters(route),
-        "responses": {"200": _success(route), **_refusals(dialect, route)},
+        "responses": {"200": _success(dialect, route), **_refusals(dialect, route)},
     }
     if route.public:
         operation["security"] = []
@@ -93,26 +95,14 @@ def _body(route: Route) -> dict[str, Any]:
     return {"application/json": {"schema": _schema(route.body)}}
 
 
-def _success(route: Route) -> dict[str, Any]:
+def _success(dialect: Dialect, route: Route) -> dict[str, Any]:
     if route.answer is File:
         content = {route.view: {"schema": {"type": "string", "format": "binary"}}}
         return {"description": "The file", "content": content}
     return {
         "description": route.summary,
-        "content": {"application/json": {"schema": _answer_schema(route)}},
+        "content": {"application/json": {"schema": dialect.translator.schema(route, _schema)}},
     }
-
-
-def _answer_schema(route: Route) -> dict[str, Any]:
-    if route.answer is Created:
-        return _object(route.view, {"type": "integer"})
-    if route.answer is Status:
-        return _object("status", {"type": "string"})
-    if route.answer is Done:
-        return {"const": True}
-    if route.answer is Rows:
-        return {"type": "array", "items": _schema(route.view)}
-    return _schema(route.view)
 
 
 def _refusals(dialect: Dialect, route: Route) -> dict[str, Any]:
@@ -138,9 +128,13 @@ def _refusals(dialect: Dialect, route: Route) -> dict[str, Any]:
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1}}
+        {"name": name, "in": "path", "required": True, "schema": _parameter_schema(name)}
         for name in _PARAMETER.findall(route.path)
     ]
+
+
+def _parameter_schema(name: str) -> dict[str, Any]:
+    return {"type": "integer", "minimum": 1} if name.endswith("_id") else {"type": "string"}
 
 
 def _filters(route: Route) -> list[dict[str, Any]]:
@@ -164,10 +158,6 @@ def _schema(kind: Any) -> dict[str, Any]:
     if _is_struct(kind):
         return {"$ref": REF.format(name=kind.__name__)}
     return msgspec.json.schema(kind)
-
-
-def _object(key: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "required": [key], "properties": {key: schema}}
 
 
 def _is_upload(route: Route) -> bool:

@@ -25,10 +25,15 @@ if TYPE_CHECKING:
 
 # --- what a handler answers --------------------------------------------------------------------
 class Created(msgspec.Struct, frozen=True):
-    """A row was made, replaced or taken up: ``key`` is the name of its id."""
+    """A row was made, replaced or taken up: ``key`` is the name of its id.
+
+    ``fresh`` is False where the row was there before (media of a recording): the classic mount
+    spells its id as text then.
+    """
 
     key: str
     id: int
+    fresh: bool = True
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -38,10 +43,11 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class Rows(msgspec.Struct, frozen=True):
-    """A list of objects; ``more`` where the page was full."""
+    """A list of objects; ``more`` where the page was full, ``total`` of all pages if counted."""
 
     views: list[Any]
     more: bool = False
+    total: int | None = None
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -50,8 +56,29 @@ class Status(msgspec.Struct, frozen=True):
     status: str
 
 
+class Value(msgspec.Struct, frozen=True):
+    """A single value (an account's setting)."""
+
+    value: Any
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """An association was made or undone: ``view`` is the object as it is now.
+
+    The guide's mount shows it; the classic one answers ``id`` where there is one, else ``true``.
+    """
+
+    view: Any
+    id: int | None = None
+
+
 class Done(msgspec.Struct, frozen=True):
-    """It was done, and there is nothing to show (delete, start, stop)."""
+    """It was done, and there is nothing to show (delete, start, stop).
+
+    ``id`` is of what it was done to, where the classic mount repeats it (as text).
+    """
+
+    id: int | None = None
 
 
 class File(msgspec.Struct, frozen=True):
@@ -63,25 +90,33 @@ class File(msgspec.Struct, frozen=True):
     length: int | None = None
 
 
-Reply = Created | Item | Rows | Status | Done | File
+Reply = Created | Item | Rows | Status | Value | Changed | Done | File
 
 
 # --- what a handler is given -------------------------------------------------------------------
 class Ask(msgspec.Struct, frozen=True):
-    """One authenticated request. ``ids`` are the numbers in its path."""
+    """One authenticated request. ``parts`` are the parameters in its path.
+
+    ``address`` is the peer's IP address.
+    """
 
     engine: Engine
     authenticator: Authenticator
     who: Principal
-    ids: Mapping[str, int]
+    parts: Mapping[str, int | str]
     request: StreamRequest
+    address: str = ""
 
     def id(self, name: str) -> int:
         """A number of the path; one that no row can have is a ``NotFoundError``."""
-        value = self.ids[name]
-        if not 0 < value < 2**63:
+        value = self.parts[name]
+        if not isinstance(value, int) or not 0 < value < 2**63:
             raise NotFoundError(f"{name.removesuffix('_id').capitalize()} not found")
         return value
+
+    def text(self, name: str) -> str:
+        """A word of the path."""
+        return str(self.parts[name])
 
     def query(self, filters: Mapping[str, Filter]) -> Query:
         """The filters and page asked for."""
@@ -94,7 +129,8 @@ Handler = Callable[[Ask], Awaitable[Reply]]
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a dialect's table; the server and its OpenAPI document are made from it.
 
-    ``path`` spells parameters ``{contact_id}``. ``body`` is a msgspec struct (JSON) or media
+    ``path`` spells parameters ``{contact_id}``: a number where the name ends in ``_id``, else a
+    word. ``body`` is a msgspec struct (JSON) or media
     types; ``answer`` the reply's type, ``view`` the struct inside it (for ``Created`` the name of
     the id, for ``File`` its media type). ``statuses`` are refusals beyond those every route has.
     """
@@ -122,6 +158,10 @@ class Translator(Protocol):
         """The response to one that was not; unknown exceptions are a plain 500."""
         ...
 
+    def schema(self, route: Route, of: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """JSON Schema of what ``render`` answers for ``route``; ``of`` gives that of a view."""
+        ...
+
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """A vocabulary mounted below ``prefix``."""
@@ -131,3 +171,12 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[Route, ...]
     translator: Translator
     meanings: Mapping[int, str]  # of every status it refuses with
+
+
+def both(path: str, *routes: Route) -> tuple[Route, ...]:
+    """``routes`` as they are, and once more with ``path`` taken off the front.
+
+    Messages are at ``/messages/texts`` and at ``/texts``; every client uses one of the two.
+    """
+    bare = (msgspec.structs.replace(r, path=r.path.removeprefix(path)) for r in routes)
+    return (*routes, *bare)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 from uuid import uuid4
 
 import orjson
@@ -59,18 +60,24 @@ def create_app(engine: Engine) -> WebApp:
 
 
 def _mount(app: WebApp, engine: Engine, dialect: Dialect, route: Route) -> None:
-    async def serve(**ids: int) -> Response:
+    async def serve(**parts: int | str) -> Response:
         who = GUEST if route.public else await authenticate(request.headers, app.authenticator)
-        ask = Ask(engine, app.authenticator, who, ids, request)  # type: ignore[arg-type]
+        asked = cast("StreamRequest", request)
+        ask = Ask(engine, app.authenticator, who, parts, asked, request.remote_addr or "")
         return dialect.translator.render(await route.handler(ask))
 
     app.add_url_rule(
-        dialect.prefix + _PARAMETER.sub(r"<int:\1>", route.path),
+        dialect.prefix + _PARAMETER.sub(_converter, route.path),
         endpoint=f"{dialect.name} {route.verb} {route.path}",
         view_func=serve,
         methods=[route.verb],
         provide_automatic_options=False,
     )
+
+
+def _converter(parameter: re.Match[str]) -> str:
+    kind = "int" if parameter[1].endswith("_id") else "string"
+    return f"<{kind}:{parameter[1]}>"
 
 
 def _mount_own(app: WebApp, engine: Engine) -> None:

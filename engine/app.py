@@ -19,7 +19,9 @@ from engine.dispatcher import Dispatcher
 from engine.errors import NoProviderError, NotFoundError, NotReadyError, UnavailableError
 from engine.events import CampaignChanged
 from engine.gateway import Gateway, Inbound
+from engine.messages import Messages
 from engine.model import Campaign, CampaignStatus, Provider
+from engine.reports import Reports
 from engine.sends import SingleSends
 from engine.store.base import Condition, Op, Query, Store
 from engine.work import Work, prepare
@@ -40,6 +42,8 @@ class Engine:
         self.clock = clock
         self.bus = Bus()
         self.catalog = Catalog(store, clock, config)
+        self.messages = Messages(self.catalog)
+        self.reports = Reports(self.catalog)
         self._gateways = gateways
         self._dispatcher = Dispatcher(
             config=config, store=store, gateways=gateways, bus=self.bus, clock=clock

@@ -23,6 +23,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     gateways: tuple[str, ...] = ("sip", "loopback")  # those this node runs
     calls_per_second: float = 0.0  # node-wide start rate, 0 = no limit
     channels: int = 2000  # spools up at once, node-wide
+    timezone: str = "UTC"  # of accounts that have none of their own
     drain_timeout_s: float = 60.0  # how long SIGTERM lets calls end by themselves
 
 

@@ -63,6 +63,14 @@ class CampaignStatus(StrEnum):
     COMPLETED = "completed"
 
 
+class TaskStatus(StrEnum):
+    """Life of a scheduled task; the only legal moves are in ``engine.states``."""
+
+    PENDING = "pending"
+    PROCESSED = "processed"
+    EXPIRED = "expired"
+
+
 class Entity(msgspec.Struct, frozen=True, kw_only=True):
     """What every stored noun carries. ``owner_id`` is the user whose row it is."""
 
@@ -74,7 +82,12 @@ class Entity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class User(Entity, frozen=True, kw_only=True):
-    """A person or program that may log in. ``roles`` are names of ``engine.auth.ROLES``."""
+    """A person or program that may log in.
+
+    ``roles`` are names of ``Role`` rows, ``permissions`` what was granted beside them.
+    ``timezone_id`` is ICTCore's: the offset from UTC in seconds. Tokens issued before
+    ``tokens_from`` are void.
+    """
 
     username: str
     password_hash: str = ""
@@ -84,12 +97,42 @@ class User(Entity, frozen=True, kw_only=True):
     email: str = ""
     address: str = ""
     company: str = ""
+    country_id: int | None = None
+    language_id: str = ""
+    timezone_id: int | None = None
     active: bool = True
     roles: tuple[str, ...] = ()
+    permissions: tuple[str, ...] = ()
+    tokens_from: datetime | None = None
+
+
+class Role(Entity, frozen=True, kw_only=True):
+    """A named set of permissions."""
+
+    name: str
+    description: str = ""
+    permissions: tuple[str, ...] = ()
+
+
+class Permission(Entity, frozen=True, kw_only=True):
+    """The right to something: ``<family>_<verb>``, or a bare family (specs/ictcore.md §4.5)."""
+
+    name: str
+    description: str = ""
+
+
+class RevokedToken(Entity, frozen=True, kw_only=True):
+    """A token that was given back before its time; kept until it would have ended anyway."""
+
+    jti: str
+    expires_at: datetime
 
 
 class Account(Entity, frozen=True, kw_only=True):
-    """Our own address: the caller id of a call (``phone``, names) and, later, the inbound DID."""
+    """Our own address: the caller id of a call (``phone``, names) and, later, the inbound DID.
+
+    ``timezone`` is an IANA name; "" means the owner's, else the node's.
+    """
 
     type: str = "account"
     username: str = ""
@@ -101,7 +144,15 @@ class Account(Entity, frozen=True, kw_only=True):
     email: str = ""
     address: str = ""
     settings: dict[str, Any] = {}
+    timezone: str = ""
     active: bool = False
+
+
+class Subscription(Entity, frozen=True, kw_only=True):
+    """An account that a program serves."""
+
+    account_id: int
+    program_id: int
 
 
 class Contact(Entity, frozen=True, kw_only=True):
@@ -139,6 +190,51 @@ class Recording(Entity, frozen=True, kw_only=True):
     original_path: str = ""
     original_type: str = ""
     length_s: float = 0.0
+
+
+class Document(Entity, frozen=True, kw_only=True):
+    """A fax message: a PDF at ``media_path`` ("" = not uploaded yet).
+
+    ``quality`` is ICTCore's word for the resolution it is faxed at, in dots per inch; ``size_x``
+    and ``size_y`` are the first page's, in points (1/72 inch).
+    """
+
+    name: str
+    description: str = ""
+    type: str = "pdf"
+    quality: str = "standard"
+    media_path: str = ""
+    original_path: str = ""
+    original_type: str = ""
+    pages: int = 0
+    size_x: float = 0.0
+    size_y: float = 0.0
+    resolution_x: int = 204
+    resolution_y: int = 98
+
+
+class Template(Entity, frozen=True, kw_only=True):
+    """An e-mail: ``body`` is HTML, ``body_alt`` plain text.
+
+    ``attachments`` are maps with ``path``, ``name``, ``type`` (media type) and ``size`` (bytes).
+    """
+
+    name: str
+    description: str = ""
+    type: str = "html"
+    subject: str = ""
+    body: str = ""
+    body_alt: str = ""
+    attachments: tuple[dict[str, Any], ...] = ()
+
+
+class Text(Entity, frozen=True, kw_only=True):
+    """An SMS. ``type`` is plain, unicode, binary or a charset name, as clients gave it."""
+
+    name: str
+    description: str = ""
+    type: str = "plain"
+    data: str = ""
 
 
 class Program(Entity, frozen=True, kw_only=True):
@@ -179,7 +275,11 @@ class Provider(Entity, frozen=True, kw_only=True):
 
 
 class Campaign(Entity, frozen=True, kw_only=True):
-    """A program run over a group at a pace. ``cursor`` is the last contact link taken."""
+    """A program run over a group at a pace. ``cursor`` is the last contact link taken.
+
+    ``retry_delays`` are seconds by outcome (``busy``, ``no_answer``, ``failed``) where they differ
+    from the node's.
+    """
 
     program_id: int
     group_id: int
@@ -192,13 +292,14 @@ class Campaign(Entity, frozen=True, kw_only=True):
     contact_done: int = 0
     cursor: int = 0
     last_run: datetime | None = None
+    retry_delays: dict[str, float] = {}
 
 
 class Transmission(Entity, frozen=True, kw_only=True):
     """One message to one contact, however many spools (attempts) it takes.
 
     ``due_at`` is when a pending one may be tried (again). ``response`` is the cause of the last
-    result, e.g. ``busy``.
+    result, e.g. ``busy``. ``retry_delays`` as in ``Campaign``, whose own they override.
     """
 
     title: str = ""
@@ -215,6 +316,7 @@ class Transmission(Entity, frozen=True, kw_only=True):
     try_done: int = 0
     due_at: datetime | None = None
     last_run: datetime | None = None
+    retry_delays: dict[str, float] = {}
 
 
 class Spool(Entity, frozen=True, kw_only=True):
@@ -240,6 +342,35 @@ class Spool(Entity, frozen=True, kw_only=True):
     connected_at: datetime | None = None
     ended_at: datetime | None = None
     amount_s: float = 0.0
+
+
+class Task(Entity, frozen=True, kw_only=True):
+    """Something to be done to a transmission or campaign at a time of day, once or again and again.
+
+    ``type`` is transmission or campaign, ``action`` send, start or stop. The six fields are
+    ICTCore's cron-like ones (specs/ictcore.md §4.4; weekday 1 = Sunday), read in ``timezone``. A
+    task for one moment has ``due_at`` and stars. ``due_at`` is when it runs next; from
+    ``expires_at`` on it runs no more. ``note`` says what became of the last run.
+    """
+
+    type: str
+    action: str
+    target_id: int
+    account_id: int | None = None
+    status: TaskStatus = TaskStatus.PENDING
+    year: str = "*"
+    month: str = "*"
+    day: str = "*"
+    weekday: str = "*"
+    hour: str = "*"
+    minute: str = "*"
+    timezone: str = "UTC"
+    recurring: bool = False
+    weight: int = 0
+    due_at: datetime | None = None
+    expires_at: datetime | None = None
+    last_run: datetime | None = None
+    note: str = ""
 
 
 class ResultRow(msgspec.Struct, frozen=True):

@@ -12,13 +12,14 @@ from typing import TypeVar, cast
 from engine.errors import IllegalTransitionError
 from engine.model import CampaignStatus as C
 from engine.model import SpoolStatus as S
+from engine.model import TaskStatus as K
 from engine.model import TransmissionStatus as T
 
-Status = TypeVar("Status", T, S, C)
+Status = TypeVar("Status", T, S, C, K)
 
 
 class Event(StrEnum):
-    """What happens to a campaign, transmission or spool."""
+    """What happens to a campaign, transmission, spool or task."""
 
     START = "start"  # an operator starts or resumes a campaign
     STOP = "stop"  # an operator stops it
@@ -29,6 +30,8 @@ class Event(StrEnum):
     FAIL = "fail"
     RETRY = "retry"  # failed, and policy grants another try
     REFUSE = "refuse"  # can never be sent as it stands
+    FIRE = "fire"  # a task's time has come, for the last time
+    EXPIRE = "expire"  # a task's time passed while nobody could act on it
 
 
 CAMPAIGN: dict[tuple[C, Event], C] = {
@@ -61,10 +64,16 @@ SPOOL: dict[tuple[S, Event], S] = {
     (S.CONNECTED, Event.FAIL): S.FAILED,
 }
 
+TASK: dict[tuple[K, Event], K] = {
+    (K.PENDING, Event.FIRE): K.PROCESSED,
+    (K.PENDING, Event.EXPIRE): K.EXPIRED,
+}
+
 TABLES: dict[str, dict[tuple[StrEnum, Event], StrEnum]] = {
     "campaign": dict(CAMPAIGN.items()),
     "transmission": dict(TRANSMISSION.items()),
     "spool": dict(SPOOL.items()),
+    "task": dict(TASK.items()),
 }
 
 
@@ -72,6 +81,7 @@ _BY_TYPE: dict[type[StrEnum], dict[tuple[StrEnum, Event], StrEnum]] = {
     T: TABLES["transmission"],
     S: TABLES["spool"],
     C: TABLES["campaign"],
+    K: TABLES["task"],
 }
 
 

@@ -148,7 +148,7 @@ async def stop(ask: Ask) -> Reply:
 
 async def _shown(ask: Ask, campaign: Campaign) -> Reply:
     programs = await ask.engine.catalog.by_id(Program, {campaign.program_id})
-    tally = await ask.engine.catalog.tally(campaign)
+    tally = await ask.engine.reports.tally(campaign)
     return Item(to_json(campaign, programs.get(campaign.program_id), tally))
 
 

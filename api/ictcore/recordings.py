@@ -111,14 +111,14 @@ async def delete(ask: Ask) -> Reply:
 async def upload(ask: Ask) -> Reply:
     """PUT /messages/recordings/{recording_id}/media: the raw file is the body."""
     chunks = ask.request.body_chunks(ask.engine.config.http.max_media_bytes)
-    recording = await ask.engine.catalog.set_media(ask.who, ask.id("recording_id"), chunks)
+    recording = await ask.engine.messages.set_media(ask.who, ask.id("recording_id"), chunks)
     return Created("recording_id", recording.id)
 
 
 async def download(ask: Ask) -> Reply:
     """GET /messages/recordings/{recording_id}/media: the 8 kHz WAV that is played."""
     recording_id = ask.id("recording_id")
-    path = await ask.engine.catalog.media_path(ask.who, recording_id)
+    path = await ask.engine.messages.media_path(ask.who, recording_id)
     size = (await trio.Path(path).stat()).st_size
     return File(_file_name(recording_id), "audio/wav", _read(path), size)
 

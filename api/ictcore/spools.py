@@ -109,7 +109,7 @@ def result_to_json(result: SpoolResult) -> ResultView:
 async def results_of(ask: Ask, spools: list[Spool]) -> Rows:
     """What was collected during ``spools``, by the filters of the query string."""
     query, limit = page(ask, RESULT_FILTERS)
-    return rows(await ask.engine.catalog.results(ask.who, spools, query), limit, result_to_json)
+    return rows(await ask.engine.reports.results(ask.who, spools, query), limit, result_to_json)
 
 
 async def index(ask: Ask) -> Reply:
@@ -120,13 +120,13 @@ async def index(ask: Ask) -> Reply:
 
 async def status(ask: Ask) -> Reply:
     """GET /spools/{spool_id}/status."""
-    spool = await ask.engine.catalog.spool(ask.who, ask.id("spool_id"))
+    spool = await ask.engine.reports.spool(ask.who, ask.id("spool_id"))
     return Status(spool.status.value)
 
 
 async def result(ask: Ask) -> Reply:
     """GET /spools/{spool_id}/result."""
-    return await results_of(ask, [await ask.engine.catalog.spool(ask.who, ask.id("spool_id"))])
+    return await results_of(ask, [await ask.engine.reports.spool(ask.who, ask.id("spool_id"))])
 
 
 ROUTES = (

@@ -12,7 +12,7 @@ KEYS = (
 
 async def show(ask: Ask) -> Reply:
     """GET /statistics: of the caller's rows, of everybody's with ``statistic_admin``."""
-    counts = await ask.engine.catalog.counts(ask.who)
+    counts = await ask.engine.reports.counts(ask.who)
     return Item({**dict.fromkeys(KEYS, 0), **counts})
 
 

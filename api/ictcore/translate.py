@@ -6,6 +6,7 @@ bare ``true`` (never an empty body: deployed clients take that for a failure), i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,7 +15,7 @@ import orjson
 from quart import Response, request
 
 from api.ictcore.errors import describe
-from api.routing import Created, File, Item, Reply, Rows, Status
+from api.routing import Changed, Created, Done, File, Item, Reply, Route, Rows, Status, Value
 
 
 class Guide:
@@ -25,8 +26,8 @@ class Guide:
         if isinstance(reply, File):
             return _download(reply)
         response = _json(self.spell(reply), 200)
-        if isinstance(reply, Rows) and reply.more:
-            response.headers["Link"] = f'<{_next_page(len(reply.views))}>; rel="next"'
+        if isinstance(reply, Rows):
+            _describe_page(response, reply)
         return response
 
     def spell(self, reply: Reply) -> Any:
@@ -34,14 +35,28 @@ class Guide:
         match reply:
             case Created(key, id_):
                 return {key: id_}
-            case Item(view):
+            case Item(view) | Changed(view):
                 return msgspec.to_builtins(view)
             case Rows(views):
                 return [msgspec.to_builtins(view) for view in views]
             case Status(status):
                 return {"status": status}
+            case Value(value):
+                return {"value": value}
             case _:
                 return True
+
+    def schema(self, route: Route, of: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """JSON Schema of what ``spell`` makes of the route's answer."""
+        fixed: dict[type, dict[str, Any]] = {
+            Created: _object(str(route.view), {"type": "integer"}),
+            Status: _object("status", {"type": "string"}),
+            Value: _object("value", {}),
+            Done: {"const": True},
+        }
+        if route.answer is Rows:
+            return {"type": "array", "items": of(route.view)}
+        return fixed[route.answer] if route.answer in fixed else of(route.view)
 
     def refuse(self, error: Exception) -> Response:
         """ICTCore's error body."""
@@ -50,6 +65,17 @@ class Guide:
         if status == 401:  # noqa: PLR2004 - Unauthorized
             response.headers["WWW-Authenticate"] = 'Bearer, Basic realm="Outspool", charset="UTF-8"'
         return response
+
+
+def _describe_page(response: Response, rows: Rows) -> None:
+    if rows.more:
+        response.headers["Link"] = f'<{_next_page(len(rows.views))}>; rel="next"'
+    if rows.total is not None:
+        response.headers["X-Total-Count"] = str(rows.total)
+
+
+def _object(key: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": [key], "properties": {key: schema}}
 
 
 def _json(value: Any, status: int) -> Response:

@@ -220,13 +220,13 @@ async def status(ask: Ask) -> Reply:
 async def detail(ask: Ask) -> Reply:
     """GET /transmissions/{transmission_id}/detail: its attempts."""
     query, limit = page(ask, spools.FILTERS)
-    found = await ask.engine.catalog.spools(ask.who, ask.id("transmission_id"), query)
+    found = await ask.engine.reports.spools(ask.who, ask.id("transmission_id"), query)
     return rows(found, limit, spools.to_json)
 
 
 async def result(ask: Ask) -> Reply:
     """GET /transmissions/{transmission_id}/result: what all its attempts collected."""
-    found = await ask.engine.catalog.spools(ask.who, ask.id("transmission_id"), Query())
+    found = await ask.engine.reports.spools(ask.who, ask.id("transmission_id"), Query())
     return await spools.results_of(ask, found)
 
 

@@ -28,16 +28,24 @@ from engine.model import (
     Account,
     Campaign,
     Contact,
+    Document,
     Entity,
     Group,
+    Permission,
     Program,
     Provider,
     Recording,
+    RevokedToken,
+    Role,
     Spool,
     SpoolResult,
+    Subscription,
+    Task,
+    Template,
     Transmission,
     User,
 )
+from engine.model import Text as SmsText
 
 METADATA = MetaData(
     naming_convention={
@@ -69,6 +77,11 @@ def _text(*names: str) -> list[Column[Any]]:
     return [Column(name, Text, nullable=False) for name in names]
 
 
+def _added(name: str, kind: Any, default: str, *, nullable: bool = False) -> Column[Any]:
+    """A column that came after the first release: rows that were there hold ``default``."""
+    return Column(name, kind, nullable=nullable, server_default=default)
+
+
 def _time(*names: str) -> list[Column[Any]]:
     return [Column(name, Big) for name in names]
 
@@ -92,7 +105,18 @@ usr = _entity(
     ),
     Column("active", Boolean, nullable=False),
     *_text("roles"),
+    Column("country_id", Integer),
+    _added("language_id", Text, ""),
+    Column("timezone_id", Integer),
+    _added("permissions", Text, "[]"),
+    *_time("tokens_from"),
 )  # fmt: skip
+
+role = _entity("role", *_text("name", "description", "permissions"))
+
+permission = _entity("permission", *_text("name", "description"))
+
+revoked_token = _entity("revoked_token", *_text("jti"), Column("expires_at", Big, nullable=False))
 
 account = _entity(
     "account",
@@ -101,6 +125,7 @@ account = _entity(
         "address", "settings",
     ),
     Column("active", Boolean, nullable=False),
+    _added("timezone", Text, ""),
 )  # fmt: skip
 
 contact = _entity(
@@ -133,10 +158,35 @@ recording = _entity(
     Column("length_s", Float, nullable=False),
 )
 
+document = _entity(
+    "document",
+    *_text(
+        "name", "description", "type", "quality", "media_path", "original_path", "original_type",
+    ),
+    Column("pages", Integer, nullable=False),
+    Column("size_x", Float, nullable=False),
+    Column("size_y", Float, nullable=False),
+    Column("resolution_x", Integer, nullable=False),
+    Column("resolution_y", Integer, nullable=False),
+)  # fmt: skip
+
+template = _entity(
+    "template",
+    *_text("name", "description", "type", "subject", "body", "body_alt", "attachments"),
+)
+
+sms_text = _entity("sms_text", *_text("name", "description", "type", "data"))
+
 program = _entity(
     "program",
     *_text("name", "type", "data"),
     _to("parent_id", "program", gone="SET NULL"),
+)
+
+subscription = _entity(
+    "subscription",
+    _to("account_id", "account", required=True, gone="CASCADE"),
+    _to("program_id", "program", required=True, gone="CASCADE"),
 )
 
 provider = _entity(
@@ -165,6 +215,7 @@ campaign = _entity(
     *_text("status", "source"),
     Column("cursor", Big, nullable=False),
     *_time("last_run"),
+    _added("retry_delays", Text, "{}"),
 )
 
 # screened: we chose not to try it, so its response is no spool's (the tallies need to know).
@@ -181,6 +232,7 @@ transmission = _entity(
     Column("try_done", Integer, nullable=False),
     *_time("due_at", "last_run"),
     Column("screened", Boolean, nullable=False),
+    _added("retry_delays", Text, "{}"),
 )
 
 # account_id repeats the transmission's and is detached with it: a plain column.
@@ -202,6 +254,19 @@ spool_result = _entity(
     "spool_result",
     _to("spool_id", "spool", required=True),
     *_text("type", "name", "data"),
+)
+
+# target_id is a transmission's or a campaign's, by ``type``; tasks go with their target.
+task = _entity(
+    "task",
+    *_text("type", "action"),
+    Column("target_id", Big, nullable=False),
+    _to("account_id", "account", gone="SET NULL"),
+    *_text("status", "year", "month", "day", "weekday", "hour", "minute", "timezone"),
+    Column("recurring", Boolean, nullable=False),
+    Column("weight", Integer, nullable=False),
+    *_time("due_at", "expires_at", "last_run"),
+    *_text("note"),
 )
 
 campaign_tally = Table(
@@ -230,9 +295,22 @@ Index("ux_usr_username", usr.c.username, unique=True)
 _partial("ux_usr_email", usr.c.email, where="email <> ''", unique=True)
 _partial("ux_account_username", account.c.type, account.c.username, where="username <> ''",
          unique=True)  # fmt: skip
-for _table in (usr, account, contact_group, recording, program, provider, campaign):
+Index("ux_role_name", role.c.name, unique=True)
+Index("ux_permission_name", permission.c.name, unique=True)
+Index("ux_revoked_token_jti", revoked_token.c.jti, unique=True)
+Index("ux_subscription", subscription.c.account_id, subscription.c.program_id, unique=True)
+Index("ix_subscription_program_id", subscription.c.program_id)
+Index("ix_task_target", task.c.type, task.c.target_id)
+_partial("ix_task_due_at", task.c.due_at, where=PENDING)
+for _table in (
+    usr, account, contact_group, recording, document, template, sms_text, program, provider,
+    campaign, role, permission, task,
+):  # fmt: skip
     Index(f"ux_{_table.name}_uid", _table.c.uid, unique=True)
-for _table in (account, contact, contact_group, recording, program, campaign, transmission):
+for _table in (
+    account, contact, contact_group, recording, document, template, sms_text, program, campaign,
+    transmission, task,
+):  # fmt: skip
     Index(f"ix_{_table.name}_owner_id", _table.c.owner_id)
 Index("ux_contact_link", contact_link.c.group_id, contact_link.c.contact_id, unique=True)
 Index("ix_contact_link_order", contact_link.c.group_id, contact_link.c.link_id)
@@ -261,6 +339,14 @@ TABLES: dict[type[Entity], Table] = {
     Contact: contact,
     Group: contact_group,
     Recording: recording,
+    Document: document,
+    Template: template,
+    SmsText: sms_text,
+    Role: role,
+    Permission: permission,
+    RevokedToken: revoked_token,
+    Subscription: subscription,
+    Task: task,
     Program: program,
     Provider: provider,
     Campaign: campaign,

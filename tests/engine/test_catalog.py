@@ -28,6 +28,7 @@ from engine.model import (
     Spool,
     Transmission,
 )
+from engine.reports import Reports
 from engine.store import open_store
 from engine.store.base import Query, Store
 from engine.validation import LENGTHS, check
@@ -140,12 +141,13 @@ async def test_spools_are_seen_with_their_transmission(catalog: Catalog, store: 
         ALICE, Transmission(program_id=campaign.program_id, contact_id=contact.id)
     )
     spool = await store.insert(Spool(transmission_id=transmission.id))
-    assert (await catalog.spool(ALICE, spool.id)).id == spool.id
-    assert (await catalog.spool(ROOT, spool.id)).id == spool.id
-    assert [s.id for s in await catalog.spools(ALICE, transmission.id, Query())] == [spool.id]
+    reports = Reports(catalog)
+    assert (await reports.spool(ALICE, spool.id)).id == spool.id
+    assert (await reports.spool(ROOT, spool.id)).id == spool.id
+    assert [s.id for s in await reports.spools(ALICE, transmission.id, Query())] == [spool.id]
     for refused in (spool.id, 0, 999, 2**70):
         with pytest.raises(NotFoundError):
-            await catalog.spool(BOB, refused)
+            await reports.spool(BOB, refused)
 
 
 VALID: dict[type[Entity], dict[str, Any]] = {

@@ -9,11 +9,11 @@ import pytest
 
 from engine import states
 from engine.errors import IllegalTransitionError
-from engine.model import CampaignStatus, SpoolStatus, TransmissionStatus
+from engine.model import CampaignStatus, SpoolStatus, TaskStatus, TransmissionStatus
 
 PAIRS = [
     pair
-    for kind in (CampaignStatus, SpoolStatus, TransmissionStatus)
+    for kind in (CampaignStatus, SpoolStatus, TaskStatus, TransmissionStatus)
     for pair in itertools.product(kind, states.Event)
 ]
 
@@ -24,6 +24,7 @@ def test_every_pair(status: Any, event: states.Event) -> None:
         CampaignStatus: states.CAMPAIGN,
         SpoolStatus: states.SPOOL,
         TransmissionStatus: states.TRANSMISSION,
+        TaskStatus: states.TASK,
     }
     if (status, event) in tables[type(status)]:
         assert states.may(status, event)

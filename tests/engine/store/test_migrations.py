@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from sqlalchemy.pool import NullPool
 from engine.errors import UnavailableError
 from engine.store.migrations import upgrade
 from engine.store.schema import METADATA
+
+# ALTER TABLE puts a column before the last parenthesis without the line break of CREATE.
+_PUNCTUATION = re.compile(r",|([()])")
 
 
 def _engine(path: Path) -> Engine:
@@ -29,7 +33,7 @@ def _words(path: Path) -> dict[str, str]:
         ).fetchall()
     finally:
         connection.close()
-    return {name: " ".join(sorted(sql.replace(",", " ").split())) for name, sql in rows}
+    return {name: " ".join(sorted(_PUNCTUATION.sub(r" \1 ", sql).split())) for name, sql in rows}
 
 
 def test_migrations_lead_to_the_metadata(tmp_path: Path) -> None:

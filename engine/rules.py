@@ -1,0 +1,134 @@
+"""Rules between nouns: what a row must refer to, what follows from that, what forbids its end.
+
+``COMPLETE`` is asked before a row is stored: it checks references (which must be the caller's to
+see) and fills in what follows from them. ``GUARDS`` are asked before a row is deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from engine.auth import Principal
+from engine.errors import ConflictError, InvalidError, NotFoundError, NotReadyError
+from engine.model import (
+    Account,
+    Campaign,
+    CampaignStatus,
+    Contact,
+    Entity,
+    Group,
+    Program,
+    Recording,
+    Transmission,
+    TransmissionStatus,
+)
+from engine.programs import PROGRAMS
+from engine.store.base import Condition, Op, Query
+
+if TYPE_CHECKING:
+    from engine.catalog import Catalog
+
+
+async def _program(catalog: Catalog, who: Principal, program: Program) -> Program:
+    if program.parent_id is not None:
+        await catalog.visible(who, Program, program.parent_id)
+    recording_id = program.data.get("recording_id")
+    if recording_id is not None:
+        await catalog.visible(who, Recording, recording_id)
+    return program
+
+
+async def _campaign(catalog: Catalog, who: Principal, campaign: Campaign) -> Campaign:
+    if not campaign.program_id:
+        raise InvalidError("program_id is missing", field="program_id")
+    if not campaign.group_id:
+        raise InvalidError("group_id is missing", field="group_id")
+    await catalog.visible(who, Program, campaign.program_id)
+    await catalog.visible(who, Group, campaign.group_id)
+    account_id = await account_of(catalog, who, campaign.account_id)
+    return msgspec.structs.replace(campaign, account_id=account_id)
+
+
+async def _transmission(
+    catalog: Catalog, who: Principal, transmission: Transmission
+) -> Transmission:
+    if not transmission.program_id:
+        raise InvalidError("program_id is missing", field="program_id")
+    if not transmission.contact_id:
+        raise InvalidError("contact is missing", field="contact_id")
+    program = await catalog.visible(who, Program, transmission.program_id)
+    await catalog.visible(who, Contact, transmission.contact_id)
+    return msgspec.structs.replace(
+        transmission,
+        title=transmission.title or program.name,
+        origin=transmission.origin or program.type,
+        service=PROGRAMS[program.type].service,
+        account_id=await account_of(catalog, who, transmission.account_id),
+    )
+
+
+async def account_of(catalog: Catalog, who: Principal, account_id: int | None) -> int:
+    """The account asked for, or the caller's default one; ``NotFoundError`` where there is none."""
+    if account_id is not None:
+        return (await catalog.visible(who, Account, account_id)).id
+    own = Query(
+        conditions=(
+            Condition("owner_id", Op.EQ, who.user_id),
+            Condition("type", Op.EQ, "account"),
+            Condition("active", Op.EQ, True),
+        ),
+        limit=1,
+    )
+    accounts = await catalog.store.find(Account, own)
+    if not accounts:
+        raise NotFoundError("Account not found")
+    return accounts[0].id
+
+
+async def _campaign_rests(_catalog: Catalog, campaign: Campaign) -> None:
+    if campaign.status is CampaignStatus.RUNNING:
+        raise NotReadyError("Campaign is running, stop it first")
+
+
+async def _transmission_rests(_catalog: Catalog, transmission: Transmission) -> None:
+    if transmission.status is TransmissionStatus.PROCESSING:
+        raise NotReadyError("Transmission already in process")
+
+
+async def _no_campaign_runs(catalog: Catalog, group: Group) -> None:
+    running = Query(
+        conditions=(
+            Condition("group_id", Op.EQ, group.id),
+            Condition("status", Op.EQ, CampaignStatus.RUNNING),
+        ),
+        limit=1,
+    )
+    if await catalog.store.find(Campaign, running):
+        raise NotReadyError("Group is used by a running campaign")
+
+
+async def _no_program_plays(catalog: Catalog, recording: Recording) -> None:
+    query = Query(conditions=(Condition("type", Op.EQ, "voicemessage"),))
+    for program in await catalog.store.find(Program, query):
+        if program.data.get("recording_id") == recording.id:
+            raise ConflictError(f"Recording is used by program {program.id}")
+
+
+Complete = Callable[["Catalog", Principal, Any], Awaitable[Any]]
+Guard = Callable[["Catalog", Any], Awaitable[None]]
+
+COMPLETE: dict[type[Entity], Complete] = {
+    Program: _program,
+    Campaign: _campaign,
+    Transmission: _transmission,
+}
+
+GUARDS: dict[type[Entity], Guard] = {
+    Campaign: _campaign_rests,
+    Transmission: _transmission_rests,
+    Group: _no_campaign_runs,
+    Recording: _no_program_plays,
+}
