@@ -6,15 +6,15 @@ import csv
 import re
 import shutil
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import trio
 
-from tests.support import LOCALHOST, free_media_port, free_udp_port, wait_until
+from tests.support import LOCALHOST, free_media_port, free_udp_port
+from tests.support.sipp import started
 
 MIXED = Path(__file__).parents[2] / "api" / "demo_carrier" / "mixed.xml"
 LIMIT_S = 600
@@ -62,28 +62,14 @@ async def carrier(folder: Path, scenario: Path = MIXED) -> AsyncIterator[Carrier
     assert sipp is not None, "sipp is not installed (make setup)"
     folder.mkdir()
     port = free_udp_port()
-    process = await trio.lowlevel.open_process(
-        [sipp, "-sf", str(scenario), "-i", LOCALHOST, "-p", str(port), "-nostdin",
-         "-mp", str(free_media_port()), "-fd", "1",
-         "-trace_shortmsg", "-trace_counts", "-trace_err",
-         "-timeout", str(LIMIT_S), "-recv_timeout", "30000"],
-        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        await wait_until(_bound(port), "SIPp listens")
+    command = [
+        sipp, "-sf", str(scenario), "-i", LOCALHOST, "-p", str(port), "-nostdin",
+        "-mp", str(free_media_port()), "-fd", "1",
+        "-trace_shortmsg", "-trace_counts", "-trace_err",
+        "-timeout", str(LIMIT_S), "-recv_timeout", "30000",
+    ]  # fmt: skip
+    async with started(command, folder, port) as process:
         yield Carrier(folder, port)
         process.send_signal(signal.SIGUSR1)
         with trio.move_on_after(40):
             await process.wait()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            with trio.CancelScope(shield=True):
-                await process.wait()
-
-
-def _bound(port: int) -> Callable[[], Awaitable[bool]]:
-    async def bound() -> bool:
-        return f":{port:04X} " in Path("/proc/net/udp").read_text()
-
-    return bound

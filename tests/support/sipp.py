@@ -6,7 +6,7 @@ import csv
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -116,12 +116,25 @@ async def run_sipp(
     command += ["-trace_err", "-error_file", str(folder / "errors.log")]
     if log:
         command += ["-trace_msg", "-message_file", str(folder / "messages.log")]
+    async with started(command, folder, port, tcp=tcp) as process:
+        yield Sipp(process, port, folder)
+
+
+@asynccontextmanager
+async def started(
+    command: Sequence[str], folder: Path, port: int, *, tcp: bool = False
+) -> AsyncIterator[trio.Process]:
+    """SIPp once it holds its port; killed at the end of the block where it is still there."""
     process = await trio.lowlevel.open_process(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         await _wait_bound(process, port, tcp=tcp)
-        yield Sipp(process, port, folder)
+        yield process
     finally:
         if process.returncode is None:
             process.kill()
