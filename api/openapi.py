@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from api.paging import DEFAULT_LIMIT, MAX_LIMIT, SCHEMA
+from api.paging import DEFAULT_LIMIT, MAX_LIMIT, SCHEMA, sort_pattern
 from api.routing import Dialect, File, Route
 
 REF = "#/components/schemas/{name}"
@@ -148,6 +148,11 @@ def _filters(route: Route) -> list[dict[str, Any]]:
         "default": DEFAULT_LIMIT,
     }
     schemas["offset"] = {"type": "integer", "minimum": 0}
+    schemas["sort"] = {
+        "type": "string",
+        "pattern": sort_pattern(route.filters),
+        "description": "Fields to sort by, separated by commas; - before one: descending",
+    }
     return [
         {"name": name, "in": "query", "required": False, "schema": schema}
         for name, schema in schemas.items()

@@ -1,7 +1,8 @@
 """Filters and pages of list calls, out of the query string. Shared by the dialects.
 
 A filter that is not in a resource's table is ignored; one that is must make sense
-(``InvalidError`` names it), so a slip never lists everything.
+(``InvalidError`` names it), so a slip never lists everything. ``limit``, ``offset`` and ``sort``
+are additions to ICTCore: without them a list is in the order of its ids, as its clients expect.
 """
 
 from __future__ import annotations
@@ -19,16 +20,21 @@ from engine.store.base import Condition, Op, Query
 DEFAULT_LIMIT = 5000
 MAX_LIMIT = 10_000
 _MAX_TEXT = 255
+_MAX_SORT_KEYS = 4
 _MAX_INTEGER = 2**63 - 1
 _ALL_SERVICES = 15
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """One key of the query string: the field it compares, how, and how its value is read."""
+    """One key of the query string: the field it compares, how, and how its value is read.
+
+    ``sorts`` is False where rows cannot be sorted by it.
+    """
 
     field: str
     op: Op
     read: Callable[[str], Any]
+    sorts: bool = True
 
 
 def integer(text: str) -> int:
@@ -101,7 +107,49 @@ def parse(args: Mapping[str, str], filters: Mapping[str, Filter]) -> Query:
         raise InvalidError(f"limit: must be from 1 to {MAX_LIMIT}", field="limit")
     if offset < 0:
         raise InvalidError("offset: must not be negative", field="offset")
-    return Query(conditions=conditions, limit=limit, offset=offset)
+    return Query(
+        conditions=conditions,
+        limit=limit,
+        offset=offset,
+        order=_order(args.get("sort") or "", sortable(filters)),
+        counted=True,
+    )
+
+
+def sortable(filters: Mapping[str, Filter]) -> dict[str, str]:
+    """What rows can be sorted by, as clients spell it: the field behind it.
+
+    A bound of a range (``before``) is no field of a row, a field of another row is not the list's.
+    """
+    own = {
+        name: spec.field
+        for name, spec in filters.items()
+        if spec.sorts and spec.op not in (Op.GE, Op.LE) and "." not in spec.field
+    }
+    return {**own, "id": "id", "date_created": "created_at", "last_updated": "updated_at"}
+
+
+def sort_pattern(filters: Mapping[str, Filter]) -> str:
+    """Regular expression of what ``sort`` takes."""
+    one = f"-?({'|'.join(sortable(filters))})"
+    return f"^{one}(,{one}){{0,{_MAX_SORT_KEYS - 1}}}$"
+
+
+def _order(text: str, fields: Mapping[str, str]) -> str:
+    """``sort`` in the store's spelling: a comma list of fields, ``-`` for descending ones."""
+    keys = [key.strip() for key in text.split(",") if key.strip()]
+    for key in keys:
+        if key.removeprefix("-") not in fields:
+            known = ", ".join(sorted(fields))
+            raise InvalidError(
+                f"sort: no field {key.removeprefix('-')!r}, only {known}", field="sort"
+            )
+    if len(keys) > _MAX_SORT_KEYS:
+        raise InvalidError(f"sort: more than {_MAX_SORT_KEYS} fields", field="sort")
+    signs = ("-" if key.startswith("-") else "" for key in keys)
+    return (
+        ",".join(s + fields[k.removeprefix("-")] for s, k in zip(signs, keys, strict=True)) or "id"
+    )
 
 
 def _read(name: str, text: str, read: Callable[[str], Any]) -> Any:

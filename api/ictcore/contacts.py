@@ -48,7 +48,7 @@ class ContactView(msgspec.Struct, kw_only=True):
 
 FILTERS = {
     "contact_id": Filter("id", Op.EQ, integer),
-    "group_id": Filter("group_id", Op.EQ, integer),
+    "group_id": Filter("group_id", Op.EQ, integer, sorts=False),
     "phone": Filter("phone", Op.ENDS_WITH, string),
     "email": Filter("email", Op.EQ, string),
     "first_name": Filter("first_name", Op.CONTAINS, string),

@@ -10,7 +10,7 @@ import msgspec
 from api.paging import DEFAULT_LIMIT, Filter
 from api.routing import Ask, Rows
 from engine.model import Entity
-from engine.store.base import Condition, Query
+from engine.store.base import Condition, Found, Query
 
 E = TypeVar("E", bound=Entity)
 
@@ -25,8 +25,10 @@ def page(ask: Ask, filters: Mapping[str, Filter], *conditions: Condition) -> tup
 
 
 def rows(found: list[E], limit: int, show: Callable[[E], Any]) -> Rows:
-    """One page of what was found."""
-    return Rows([show(row) for row in found[:limit]], more=len(found) > limit)
+    """One page of what was found, and how much there is in all."""
+    more = len(found) > limit
+    total = found.total if isinstance(found, Found) else None if more else len(found)
+    return Rows([show(row) for row in found[:limit]], more=more, total=total)
 
 
 async def find(

@@ -7,7 +7,7 @@ operation: there is no cancel point between its begin and its commit. When the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
@@ -54,12 +54,25 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """Filters (all must hold), order, page. ``order`` is a field; ``-`` before it: descending."""
+    """Filters (all must hold), order, page.
+
+    ``order`` is a comma list of fields; ``-`` before one: descending. ``counted``: the answer shall
+    know how many rows match in all (see ``Found``).
+    """
 
     conditions: tuple[Condition, ...] = ()
     order: str = "id"
     limit: int | None = None
     offset: int = 0
+    counted: bool = False
+
+
+class Found(list[E]):
+    """A page of rows; ``total`` counts those that match beyond it too."""
+
+    def __init__(self, rows: Iterable[E], total: int) -> None:
+        super().__init__(rows)
+        self.total = total
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,7 +194,7 @@ class Store(Protocol):
         ...
 
     async def find(self, kind: type[E], query: Query) -> list[E]:
-        """The rows that match, in a stable order (ties by id)."""
+        """The rows that match, in a stable order (ties by id); a ``Found`` where ``counted``."""
         ...
 
     async def count(self, kind: type[Entity], query: Query) -> int:

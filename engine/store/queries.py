@@ -22,7 +22,7 @@ from sqlalchemy import (
 from engine.errors import InvalidError
 from engine.model import Account, Campaign, Contact, Entity, Program, Transmission
 from engine.store import schema
-from engine.store.base import Condition, Op, Query
+from engine.store.base import Condition, Found, Op, Query
 from engine.store.codec import codec, structs
 from engine.store.rows import columns
 from engine.store.statements import Statement
@@ -82,7 +82,16 @@ def find(connection: sqlite3.Connection, kind: type[E], query: Query) -> list[E]
     values = _values(kind, query)
     values["limit"] = _NO_LIMIT if query.limit is None else query.limit
     values["offset"] = query.offset
-    return structs(kind, statement.run_with(connection, values))
+    rows = structs(kind, statement.run_with(connection, values))
+    return Found(rows, _total(connection, kind, query, len(rows))) if query.counted else rows
+
+
+def _total(connection: sqlite3.Connection, kind: type[Entity], query: Query, got: int) -> int:
+    """How many rows match: known without counting where the page is the last one."""
+    last = query.limit is None or got < query.limit
+    if last and (got or not query.offset):
+        return query.offset + got
+    return count(connection, kind, query)
 
 
 def count(connection: sqlite3.Connection, kind: type[Entity], query: Query) -> int:
@@ -228,15 +237,29 @@ def _in_one_group(filters: tuple[_Filter, ...]) -> bool:
 @functools.lru_cache(_SHAPES)
 def _select(kind: type[Entity], filters: tuple[_Filter, ...], order: str) -> Statement:
     query = _where(kind, filters, select(*columns(kind).values()).select_from(_from(kind, filters)))
-    name = order.removeprefix("-")
-    key = _column(kind, name)
+    query = query.order_by(*_keys(kind, filters, order))
+    return Statement(query.limit(bindparam("limit")).offset(bindparam("offset")))
+
+
+def _keys(kind: type[Entity], filters: tuple[_Filter, ...], order: str) -> list[ColumnElement[Any]]:
+    """What to sort by. Ids tell ties apart, in the direction of the key before them."""
+    wanted = order.split(",")
+    if wanted[-1].removeprefix("-") != "id":
+        wanted.append("-id" if wanted[-1].startswith("-") else "id")
+    keys: list[ColumnElement[Any]] = []
+    for part in wanted:
+        key = _sort_key(kind, filters, part.removeprefix("-"))
+        keys.append(key.desc() if part.startswith("-") else key.asc())
+    return keys
+
+
+def _sort_key(kind: type[Entity], filters: tuple[_Filter, ...], name: str) -> ColumnElement[Any]:
+    if (kind, name) in _JOINED:
+        raise InvalidError(f"{kind.__name__} cannot be sorted by {name}", field=name)
     # Members of a group come sorted by contact out of the link's index: no sort of the whole group.
     if name == "id" and kind is Contact and _in_one_group(filters):
-        key = schema.contact_link.c.contact_id
-    tie = schema.TABLES[kind].c.id
-    keys = [key.desc(), tie.desc()] if order.startswith("-") else [key.asc(), tie.asc()]
-    query = query.order_by(*(keys[:1] if name == "id" else keys))
-    return Statement(query.limit(bindparam("limit")).offset(bindparam("offset")))
+        return schema.contact_link.c.contact_id
+    return _column(kind, name)
 
 
 @functools.lru_cache(_SHAPES)
