@@ -171,6 +171,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[Route, ...]
     translator: Translator
     meanings: Mapping[int, str]  # of every status it refuses with
+    media_types: tuple[str, ...] = ("application/json",)  # of its answers, files apart
 
 
 def both(path: str, *routes: Route) -> tuple[Route, ...]:
