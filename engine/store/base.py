@@ -146,8 +146,8 @@ class Interrupted(msgspec.Struct, frozen=True, kw_only=True):
     transmission: Transmission
 
 
-class ContactRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of an import, already validated."""
+class ContactRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One line of an import, already validated; as JSON an array, which is how it is stored."""
 
     phone: str = ""
     first_name: str = ""

@@ -314,6 +314,19 @@ class NounSuite:
         )  # fmt: skip
         assert [one.phone for one in await store.find(Contact, page_2)] == ["698", "697"]
 
+    async def test_import_stores_no_part_of_a_text(self, scene: Scene) -> None:
+        odd = ["\\u0000", '"\\', "\u2028\x7f\t\n", "\U0001f600"]
+        rows = [ContactRow(phone=text) for text in odd]
+        assert await scene.store.import_contacts(scene.group.id, None, rows, AT) == len(odd)
+        for unstorable in ("1\x002", "\ud800"):
+            with pytest.raises(InvalidError):
+                await scene.store.import_contacts(
+                    scene.group.id, None, [ContactRow(phone=unstorable)], AT
+                )
+        stored = await scene.store.find(Contact, Query())
+        assert [contact.phone for contact in stored] == odd
+        assert {contact.uid.version for contact in stored} == {4}
+
     async def test_import_into_nothing_keeps_nothing(self, store: Store) -> None:
         with pytest.raises(NotFoundError):
             await store.import_contacts(4711, None, [ContactRow(phone="1")], AT)
