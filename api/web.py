@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from api.body import StreamRequest
 from api.credentials import authenticate
+from api.docs import mount_docs
 from api.ictcore import ICTCORE
 from api.openapi import document
 from api.routing import Ask, Dialect, Route
@@ -93,6 +94,7 @@ def _mount_own(app: WebApp, engine: Engine) -> None:
 
     for path, view in (("/healthz", healthz), ("/openapi.json", openapi)):
         app.add_url_rule(path, endpoint=path, view_func=view, provide_automatic_options=False)
+    mount_docs(app)
 
 
 def _json(body: bytes, status: int) -> Response:
