@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -19,8 +20,10 @@ from engine.dispatcher import Dispatcher
 from engine.errors import NoProviderError, NotFoundError, NotReadyError, UnavailableError
 from engine.events import CampaignChanged
 from engine.gateway import Gateway, Inbound
+from engine.imports import Imports
 from engine.messages import Messages
 from engine.model import Campaign, CampaignStatus, Provider
+from engine.reaper import Reaper
 from engine.reports import Reports
 from engine.sends import SingleSends
 from engine.store.base import Condition, Op, Query, Store
@@ -44,9 +47,18 @@ class Engine:
         self.catalog = Catalog(store, clock, config)
         self.messages = Messages(self.catalog)
         self.reports = Reports(self.catalog)
+        self.imports = Imports(self.catalog)
         self._gateways = gateways
         self._dispatcher = Dispatcher(
             config=config, store=store, gateways=gateways, bus=self.bus, clock=clock
+        )
+        self._reaper = Reaper(
+            config=config,
+            store=store,
+            bus=self.bus,
+            clock=clock,
+            holds=self._dispatcher.holds,
+            retry_at=self._retry_at,
         )
         self._sends: SingleSends | None = None
         self._runners: dict[int, CampaignRunner] = {}
@@ -62,6 +74,7 @@ class Engine:
         The gateways outlive the dispatcher, so that calls cut by ``stop`` are hung up properly.
         """
         await recovery.recover(self.store, self.config.retry, self.clock)
+        await self.catalog.secrets.seal_stored(self.store)
         send_inbound, receive_inbound = trio.open_memory_channel[Inbound](MAX_INBOUND)
         async with send_inbound, receive_inbound, trio.open_nursery() as gateways:
             for gateway in self._gateways.values():
@@ -83,6 +96,7 @@ class Engine:
                 clock=self.clock,
             )
             await nursery.start(self._sends.run)
+            nursery.start_soon(self._reaper.run)
             for campaign_id in await self.store.running_campaigns():
                 await self._resume(campaign_id)
             self.ready = True
@@ -133,14 +147,16 @@ class Engine:
             return await self._campaign(campaign_id)
 
     async def campaign_changed(self, campaign_id: int) -> None:
-        """A campaign was edited: pace, program, account and tries hold from the next contact on."""
+        """A campaign was edited: pace, program, account and tries hold from the next contact on.
+
+        Retry delays hold for the results of calls that are up, too.
+        """
         async with self._verbs:
             runner = self._runners.get(campaign_id)
             campaign = await self.store.get(Campaign, campaign_id)
             if runner is None or campaign is None:
                 return
-            runner.work = await self._work(campaign)
-            runner.set_pace(campaign.calls_per_minute)
+            runner.change(await self._work(campaign), campaign.calls_per_minute)
 
     async def _campaign(self, campaign_id: int) -> Campaign:
         campaign = await self.store.get(Campaign, campaign_id)
@@ -157,6 +173,7 @@ class Engine:
             owner_id=campaign.owner_id,
             campaign_id=campaign.id,
             try_allowed=campaign.try_allowed,
+            retry_delays=campaign.retry_delays,
         )
 
     async def _resume(self, campaign_id: int) -> None:
@@ -217,11 +234,17 @@ class Engine:
         """The same as ``send`` (specs/ictcore.md §5.1)."""
         return await self.send(transmission_id)
 
+    def _retry_at(self, campaign_id: int | None, due_at: datetime) -> None:
+        """A transmission that no job holds is to be tried again; a stopped campaign reads it."""
+        flow = self._sends if campaign_id is None else self._runners.get(campaign_id)
+        if flow is not None:
+            flow.retry_at(due_at)
+
     # --- providers and reports ------------------------------------------------------------------
     async def providers_changed(self) -> None:
         """A provider was created, edited or deleted: routing and gateways follow."""
         active = Query(conditions=(Condition("active", Op.EQ, True),))
-        providers = await self.store.find(Provider, active)
+        providers = await self.catalog.secrets.usable(await self.store.find(Provider, active))
         self._dispatcher.replace_providers(providers)
         for kind, gateway in self._gateways.items():
             await gateway.providers({p.id: p for p in providers if p.type == kind})
@@ -232,6 +255,7 @@ class Engine:
             "ready": self.ready,
             "draining": self._dispatcher.draining,
             "store": self.store.statistics()["cause"] or "ok",
+            "secrets": self.catalog.secrets.health(),
         }
 
     def statistics(self) -> dict[str, Any]:
@@ -241,5 +265,7 @@ class Engine:
             "gateways": {kind: gateway.statistics() for kind, gateway in self._gateways.items()},
             "store": dict(self.store.statistics()),
             "bus": self.bus.statistics(),
+            "imports": self.imports.statistics(),
+            "reaper": self._reaper.statistics(),
             "campaigns_running": len(self._runners),
         }

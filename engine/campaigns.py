@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
+import msgspec
 import structlog
 import trio
 
@@ -56,7 +57,7 @@ class CampaignRunner:
         config: Config,
         clock: Clock,
     ) -> None:
-        self.work = work
+        self._work = work
         self.scope = trio.CancelScope()
         self._id = campaign.id
         self._group_id = campaign.group_id
@@ -79,10 +80,17 @@ class CampaignRunner:
         self._size = prefetch(calls_per_minute)
         self._flow.low_water = self._size // 2
 
-    def set_pace(self, calls_per_minute: float) -> None:
-        """Another pace from now on."""
+    def change(self, work: Work, calls_per_minute: float) -> None:
+        """The campaign was edited: retry delays hold for the next result, all else from now on."""
+        self._work.policy.config = work.policy.config
+        self._work = msgspec.structs.replace(work, policy=self._work.policy)
         self._resize(calls_per_minute)
         self._dispatcher.set_pace(self._flow, calls_per_minute / 60)
+
+    def retry_at(self, due_at: datetime) -> None:
+        """A transmission of the campaign is to be tried again then."""
+        self._next_due = min(self._next_due or due_at, due_at)
+        self._nudge()
 
     async def run(self) -> bool:
         """Feed until every contact has its final result (True) or ``scope`` is cancelled (False).
@@ -165,14 +173,14 @@ class CampaignRunner:
 
     def _screen(self, candidate: Candidate, refused: list[tuple[Intent, Result]]) -> Job | None:
         destination, cause = screening.screen(
-            candidate.contact, self.work.service, self._config.dial.allowed_prefixes
+            candidate.contact, self._work.service, self._config.dial.allowed_prefixes
         )
         if cause:
-            refused.append((self.work.intent(candidate, self._clock()), screened(cause)))
+            refused.append((self._work.intent(candidate, self._clock()), screened(cause)))
             return None
         transmission = candidate.transmission
         begun = partial(self._begun, transmission.id) if transmission else None
-        return Job(self.work, candidate, destination, ended=self._ended, begun=begun)
+        return Job(self._work, candidate, destination, ended=self._ended, begun=begun)
 
     def _begun(self, transmission_id: int, _spool_id: int | None) -> None:
         """A retry left the flow: the store no longer shows it as pending, its place is free."""
@@ -184,7 +192,6 @@ class CampaignRunner:
         self._open -= 1
         self._queued_retries.discard(job.transmission_id)
         if due_at is not None:
-            self._next_due = min(self._next_due or due_at, due_at)
-            self._nudge()
+            self.retry_at(due_at)
         elif self._no_more_new and not self._open:
             self._nudge()

@@ -78,8 +78,15 @@ class RetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     no_answer_delay_s: float = 120.0
     failed_delay_s: float = 30.0
     rejected: bool = False  # a callee who refused is not called again
-    interrupted: bool = False  # spools cut by a crash may have reached a person
+    interrupted: bool = False  # spools cut by a crash, or stuck, may have reached a person
     interrupted_delay_s: float = 60.0
+
+
+class ReaperConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What closes transmissions that are in process beyond every deadline."""
+
+    interval_s: float = 30.0
+    grace_s: float = 120.0  # beyond ring time-out and call limit, when no job holds it any more
 
 
 class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,6 +104,25 @@ class MediaConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_recording_s: float = 3600.0
 
 
+class SecretConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The key of the passwords in the database; 32 bytes in base64."""
+
+    key: str = ""  # "" = the file keys/secrets.key in data_dir, made at the first start
+    key_old: str = ""  # former ones, comma separated: what they sealed is sealed anew at start
+
+    def __repr__(self) -> str:
+        """Keys are for no log."""
+        return "SecretConfig(...)"
+
+
+class ProvisioningConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What phones are told about where to register (``/accounts/{id}/provisioning``)."""
+
+    host: str = ""  # "" = the public address of the sip gateway
+    port: int = 5060
+    wss: int = 7443  # SIP over WebSockets
+
+
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Logging."""
 
@@ -112,9 +138,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sip: SipConfig = SipConfig()
     dial: DialConfig = DialConfig()
     retry: RetryConfig = RetryConfig()
+    reaper: ReaperConfig = ReaperConfig()
     store: StoreConfig = StoreConfig()
     media: MediaConfig = MediaConfig()
     log: LogConfig = LogConfig()
+    secret: SecretConfig = SecretConfig()
+    provisioning: ProvisioningConfig = ProvisioningConfig()
 
     @property
     def data_path(self) -> Path:

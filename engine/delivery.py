@@ -76,6 +76,7 @@ class Courier:
         self._clock = clock
         self._scopes: dict[int, tuple[float, trio.CancelScope]] = {}
         self._connected: dict[int, datetime] = {}  # not written down yet
+        self._held: set[int] = set()  # spools from their intent to their result
         self.closing = False  # shutting down: a store that refuses is not waited for
 
     async def deliver(self, spool: Started) -> Result:
@@ -164,8 +165,13 @@ class Courier:
             response=response,
         )
 
+    def holds(self, spool_id: int) -> bool:
+        """Whether a job has the spool in its hands: its result will come."""
+        return spool_id in self._held
+
     def begun(self, spool: Started, at: datetime) -> None:
-        """Tell who listens that a spool exists."""
+        """A spool exists: hold it, tell who listens."""
+        self._held.add(spool.begun.spool_id)
         if self._bus.listening:
             self._bus.publish(self._changed(spool, SpoolStatus.INITIATED, at))
 
@@ -189,7 +195,7 @@ class Courier:
 
     def _retry_at(self, spool: Started, result: Result, now: datetime) -> datetime | None:
         return retry.decide(
-            self._config.retry,
+            spool.job.retry_policy,
             try_done=spool.begun.try_done,
             try_allowed=spool.job.work.try_allowed,
             result=result,
@@ -223,7 +229,8 @@ class Courier:
                 return
 
     def announce(self, spool: Started, outcome: Outcome) -> None:
-        """Tell who listens how it ended."""
+        """Let go of it and tell who listens how it ended."""
+        self._held.discard(spool.begun.spool_id)
         if not self._bus.listening:
             return
         status = SpoolStatus.COMPLETED if outcome.result.succeeded else SpoolStatus.FAILED

@@ -110,6 +110,10 @@ class Dispatcher:
         """Whether any active provider carries the service."""
         return self._trunks.carries(service)
 
+    def holds(self, spool_id: int) -> bool:
+        """Whether a job has the spool in its hands: its result will come."""
+        return self._courier.holds(spool_id)
+
     def replace_providers(self, providers: Iterable[Provider]) -> None:
         """The active providers from now on."""
         self._trunks.replace(

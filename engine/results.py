@@ -9,6 +9,9 @@ import msgspec
 
 from engine.model import ResultRow
 
+STUCK = "stuck"
+"""Cause of what was in process beyond its deadline and nobody works on any more."""
+
 
 class Disposition(StrEnum):
     """Business outcome of one spool."""

@@ -147,8 +147,12 @@ class SingleSends:
     def _ended(self, job: Job, due_at: datetime | None) -> None:
         self._open.discard(job.transmission_id)
         if due_at is not None:
-            self._next_due = min(self._next_due or due_at, due_at)
-            self._nudged.set()
+            self.retry_at(due_at)
+
+    def retry_at(self, due_at: datetime) -> None:
+        """A transmission of no campaign is to be tried again then."""
+        self._next_due = min(self._next_due or due_at, due_at)
+        self._nudged.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Bring due retries back until cancelled."""
@@ -177,8 +181,13 @@ class SingleSends:
         due = await self._store.due_candidates(SENDS_FLOW, now, list(self._open), BATCH)
         for candidate in due:
             await self._bring(candidate)
-        hidden = bool(due or self._open)
-        self._next_due = now + RECHECK if hidden else await self._store.next_due_at(SENDS_FLOW)
+        if due or self._open:  # still pending in the store, they hide the next due time
+            self._next_due = now + RECHECK
+            return
+        self._next_due = None  # what falls due while we look puts itself here
+        found = await self._store.next_due_at(SENDS_FLOW)
+        if found is not None:
+            self.retry_at(found)
 
     async def _bring(self, candidate: Candidate) -> None:
         transmission = candidate.transmission

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from engine.config import Config
+from engine.config import Config, RetryConfig
 from engine.errors import NotFoundError, NotReadyError
 from engine.gateway import Call
 from engine.gateway import Program as BoundProgram
 from engine.model import Account, Media, Program, Recording, Service
 from engine.programs import PROGRAMS, Material
+from engine.retry import Policy, effective
 from engine.store.base import Candidate, Intent, Store
 from engine.uids import new_uid
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a spool that all contacts of a campaign share."""
+    """The part of a spool that all contacts of a campaign share.
+
+    ``policy`` is shared with the spools that are up: what changes it holds for their results too.
+    """
 
     service: Service
     program: BoundProgram
@@ -33,6 +37,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     caller_name: str = ""
     campaign_id: int | None = None
     try_allowed: int = 1
+    policy: Policy = msgspec.field(default_factory=Policy)
 
     def intent(
         self,
@@ -106,11 +111,25 @@ class Job:
         """The transmission, or 0 where the spool's intent will create it."""
         return self.candidate.transmission.id if self.candidate.transmission else 0
 
+    @property
+    def retry_policy(self) -> RetryConfig:
+        """What holds for its result: the campaign's delays, over them the transmission's own."""
+        policy, transmission = self.work.policy.config, self.candidate.transmission
+        if transmission is None or not transmission.retry_delays:
+            return policy
+        return effective(policy, transmission.retry_delays)
+
 
 async def prepare(
-    store: Store, config: Config, program_id: int, account_id: int | None, **fields: Any
+    store: Store,
+    config: Config,
+    program_id: int,
+    account_id: int | None,
+    *,
+    retry_delays: Mapping[str, float] | None = None,
+    **fields: Any,
 ) -> Work:
-    """Resolve program, media and caller id.
+    """Resolve program, media and caller id. ``retry_delays`` are a campaign's.
 
     Raises ``NotFoundError`` for a missing program, account or recording, ``NotReadyError`` where
     the program's type has no function here or its recording has no media yet.
@@ -131,6 +150,7 @@ async def prepare(
         account_id=account_id,
         caller_id=account.phone if account else "",
         caller_name=f"{account.first_name} {account.last_name}".strip() if account else "",
+        policy=Policy(effective(config.retry, retry_delays or {})),
         **{"title": program.name, "owner_id": program.owner_id} | fields,
     )
 

@@ -181,6 +181,10 @@ class Store(Protocol):
         """
         ...
 
+    async def overwrite(self, entity: E) -> E:
+        """``update``, and nothing of what stood in the row before is left in the table's file."""
+        ...
+
     async def delete(self, kind: type[Entity], entity_id: int) -> bool:
         """Delete a row; True where there was one. Contact and Group take their links with them.
 
@@ -291,6 +295,29 @@ class Store(Protocol):
     # --- recovery and reports ------------------------------------------------------------------
     async def interrupted_spools(self, node_id: int, limit: int) -> list[Interrupted]:
         """Spools of this node without a result; call before dispatching, until it is empty."""
+        ...
+
+    async def overdue_spools(
+        self, node_id: int, spooled_by: datetime, after_id: int, limit: int
+    ) -> list[Interrupted]:
+        """Spools of this node without a result that are that old, by id, from after ``after_id``.
+
+        Whether somebody still works on them the caller knows.
+        """
+        ...
+
+    async def orphaned_transmissions(self, idle_since: datetime, limit: int) -> list[Transmission]:
+        """Transmissions in process since then at least that have no open spool.
+
+        There should never be one: O(spools open) as long as there is none.
+        """
+        ...
+
+    async def finish_transmission(self, outcome: Outcome) -> None:
+        """End a transmission in process that has no open spool (``spool_id`` means nothing).
+
+        One that is not in process, or whose spool is open, keeps its life.
+        """
         ...
 
     async def counts(self, owner_id: int | None) -> dict[str, int]:

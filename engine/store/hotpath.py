@@ -249,6 +249,18 @@ def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> None:
     hotsql.NEW_RESULTS.run(tx.connection, rows)
 
 
+def finish_alone(tx: Transaction, outcome: Outcome) -> None:
+    """Move a transmission in process that has no open spool; any other keeps its life."""
+    for key, status, _, campaign_id, owner_id, is_open in hotsql.HELD.json(
+        tx.connection, [(outcome.transmission_id,)]
+    ):
+        if is_open or status != _PROCESSING.value:
+            continue
+        move = _moved(tx, outcome, (None, None, None, key, status, campaign_id, owner_id))
+        if move is not None:
+            hotsql.MOVE_TRANSMISSIONS.run(tx.connection, [move])
+
+
 def _closed(tx: Transaction, outcome: Outcome, state: Sequence[Any]) -> tuple[Any, ...]:
     status, owner_id, campaign_id = state[:3]
     result = outcome.result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, bindparam, func, literal_column, select
@@ -22,9 +23,12 @@ from engine.model import (
 )
 from engine.store import queries, schema
 from engine.store.base import Condition, Interrupted, Op, Query
-from engine.store.codec import struct
+from engine.store.codec import micros, struct, structs
 from engine.store.rows import columns
 from engine.store.statements import Statement
+
+PORTION = 100_000
+"""Ids looked through in one read: some tens of milliseconds."""
 
 _spool, _transmission, _campaign = schema.spool, schema.transmission, schema.campaign
 
@@ -60,13 +64,47 @@ def interrupted_spools(
     connection: sqlite3.Connection, node_id: int, limit: int
 ) -> list[Interrupted]:
     """Open spools of a node with their transmissions."""
+    return _interrupted(_INTERRUPTED.run(connection, node_id=node_id, limit=limit))
+
+
+def _interrupted(rows: sqlite3.Cursor) -> list[Interrupted]:
     split = len(Spool.__struct_fields__)
     return [
         Interrupted(
             spool=struct(Spool, row[:split]), transmission=struct(Transmission, row[split:])
         )
-        for row in _INTERRUPTED.run(connection, node_id=node_id, limit=limit)
+        for row in rows
     ]
+
+
+def overdue_spools(
+    connection: sqlite3.Connection, node_id: int, spooled_by: datetime, after_id: int, limit: int
+) -> list[Interrupted]:
+    """Open spools of a node that are that old, by id, with their transmissions."""
+    values = {"node_id": node_id, "by": micros(spooled_by), "after": after_id, "limit": limit}
+    return _interrupted(_OVERDUE.run_with(connection, values))
+
+
+def last_if_orphans(connection: sqlite3.Connection) -> int:
+    """The highest id of a transmission; 0 where all those in process have their spool.
+
+    Told by the counters, of one snapshot: the table itself may be long.
+    """
+    active, carried, last_id = _ACTIVE.run(connection).fetchone()
+    return int(last_id or 0) if (active or 0) > carried else 0
+
+
+def orphans(
+    connection: sqlite3.Connection, idle_since: datetime, first_id: int, limit: int
+) -> list[Transmission]:
+    """Transmissions in process without an open spool among ``PORTION`` ids."""
+    values = {
+        "since": micros(idle_since),
+        "first": first_id,
+        "last": first_id + PORTION - 1,
+        "limit": limit,
+    }
+    return structs(Transmission, _ORPHANS.run_with(connection, values))
 
 
 def counts(connection: sqlite3.Connection, owner_id: int | None) -> dict[str, int]:
@@ -103,9 +141,41 @@ _CAMPAIGN_TALLY = Statement(
         schema.campaign_tally.c.campaign_id == bindparam("id")
     )
 )
-_INTERRUPTED = Statement(
+_open_of_node = (
     select(*columns(Spool).values(), *columns(Transmission).values())
     .select_from(_spool.join(_transmission, _transmission.c.id == _spool.c.transmission_id))
     .where(_OPEN, _spool.c.node_id == bindparam("node_id"))
+    .limit(bindparam("limit"))
+)
+_INTERRUPTED = Statement(_open_of_node)
+_OVERDUE = Statement(
+    _open_of_node.where(
+        _spool.c.spooled_at <= bindparam("by"), _spool.c.id > bindparam("after")
+    ).order_by(_spool.c.id)
+)
+_PROCESSING: ColumnElement[bool] = literal_column(
+    f"transmission.status = '{TransmissionStatus.PROCESSING}'"
+)
+_ACTIVE = Statement(
+    select(
+        select(func.sum(schema.owner_tally.c.value))
+        .where(literal_column("owner_tally.name = 'transmission_active'"))
+        .scalar_subquery(),
+        select(func.count())
+        .select_from(_spool.join(_transmission, _transmission.c.id == _spool.c.transmission_id))
+        .where(_OPEN, _PROCESSING)
+        .scalar_subquery(),
+        select(func.max(_transmission.c.id)).scalar_subquery(),
+    )
+)
+_ORPHANS = Statement(
+    select(*columns(Transmission).values())
+    .where(
+        _transmission.c.id.between(bindparam("first"), bindparam("last")),
+        _PROCESSING,
+        func.coalesce(_transmission.c.last_run, _transmission.c.updated_at) <= bindparam("since"),
+        ~select(_spool.c.id).where(_spool.c.transmission_id == _transmission.c.id, _OPEN).exists(),
+    )
+    .order_by(_transmission.c.id)
     .limit(bindparam("limit"))
 )

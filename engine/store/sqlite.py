@@ -12,9 +12,9 @@ from typing import Any, TypeVar, cast
 
 from engine.clock import Clock
 from engine.errors import UnavailableError
-from engine.model import CampaignStatus, Entity
+from engine.model import CampaignStatus, Entity, Transmission
 from engine.results import Result
-from engine.store import batch, contacts, nouns, queries, reports
+from engine.store import batch, contacts, hotpath, nouns, queries, reports
 from engine.store.base import Begun, Candidate, ContactRow, Intent, Interrupted, Outcome, Query
 from engine.store.reader import Readers
 from engine.store.writer import Writer
@@ -82,6 +82,10 @@ class SqliteStore:
     async def update(self, entity: E) -> E:
         """See ``Store.update``."""
         return cast("E", await self._writer.submit(lambda tx: nouns.update_row(tx, entity)))
+
+    async def overwrite(self, entity: E) -> E:
+        """See ``Store.overwrite``; the file follows the journal at the next checkpoint."""
+        return cast("E", await self._writer.submit(lambda tx: nouns.overwrite_row(tx, entity)))
 
     async def delete(self, kind: type[Entity], entity_id: int) -> bool:
         """See ``Store.delete``. Rows keep a deleted owner's id, which is never given again."""
@@ -188,6 +192,26 @@ class SqliteStore:
     async def interrupted_spools(self, node_id: int, limit: int) -> list[Interrupted]:
         """See ``Store.interrupted_spools``."""
         return await self._readers.run(reports.interrupted_spools, node_id, limit)
+
+    async def overdue_spools(
+        self, node_id: int, spooled_by: datetime, after_id: int, limit: int
+    ) -> list[Interrupted]:
+        """See ``Store.overdue_spools``."""
+        return await self._readers.run(reports.overdue_spools, node_id, spooled_by, after_id, limit)
+
+    async def orphaned_transmissions(self, idle_since: datetime, limit: int) -> list[Transmission]:
+        """See ``Store.orphaned_transmissions``. Looks through the table a portion at a time."""
+        found: list[Transmission] = []
+        last_id = await self._readers.run(reports.last_if_orphans)
+        for first_id in range(1, last_id + 1, reports.PORTION):
+            found += await self._readers.run(reports.orphans, idle_since, first_id, limit)
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    async def finish_transmission(self, outcome: Outcome) -> None:
+        """See ``Store.finish_transmission``."""
+        await self._writer.submit(lambda tx: hotpath.finish_alone(tx, outcome))
 
     async def counts(self, owner_id: int | None) -> dict[str, int]:
         """See ``Store.counts``."""

@@ -1,0 +1,150 @@
+"""Nothing stays in process for ever: what outlived every deadline and no job holds is closed.
+
+A call has a ring time-out and a limit, a gateway that forgets them is cancelled by the courier. The
+reaper is for what is left when one of us is wrong: an open spool, or a transmission in process
+without one, that is older than any call may be and that nobody works on. It may have reached a
+person, so it fails with its reason and is redialled only where ``retry.interrupted`` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+import trio
+
+from engine import recovery
+from engine.bus import Bus
+from engine.clock import Clock
+from engine.config import Config
+from engine.errors import UnavailableError
+from engine.events import SpoolChanged, TransmissionEnded
+from engine.model import SpoolStatus, TransmissionStatus
+from engine.results import STUCK, Reached, Result, node_failure
+from engine.store.base import Interrupted, Outcome, Store
+
+log = structlog.get_logger("reaper")
+
+BATCH = 500
+
+RetryAt = Callable[[int | None, datetime], None]
+
+
+class Reaper:
+    """Looks through what is in process every ``reaper.interval_s``.
+
+    ``holds`` says whether a spool (by id) is in the hands of a job; ``retry_at`` is told the
+    campaign (None: of none) and the time of another try where the policy grants one.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        store: Store,
+        bus: Bus,
+        clock: Clock,
+        holds: Callable[[int], bool],
+        retry_at: RetryAt,
+        node_id: int = 1,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._bus = bus
+        self._clock = clock
+        self._holds = holds
+        self._retry_at = retry_at
+        self._node_id = node_id
+        self._counts = {"rounds": 0, "spools": 0, "transmissions": 0}
+
+    async def run(self) -> None:
+        """Reap until cancelled."""
+        while True:
+            await trio.sleep(self._config.reaper.interval_s)
+            try:
+                await self._round()
+            except UnavailableError as error:
+                log.warning("reaper_waits_for_store", cause=str(error))
+
+    def statistics(self) -> dict[str, Any]:
+        """Rounds made, spools and transmissions closed."""
+        return dict(self._counts)
+
+    async def _round(self) -> None:
+        dial = self._config.dial
+        age_s = dial.ring_timeout_s + dial.call_limit_s + self._config.reaper.grace_s
+        before = self._clock() - timedelta(seconds=age_s)
+        await self._reap_spools(before)
+        await self._reap_transmissions(before)
+        self._counts["rounds"] += 1
+
+    async def _reap_spools(self, before: datetime) -> None:
+        after = 0
+        while batch := await self._store.overdue_spools(self._node_id, before, after, BATCH):
+            await self._close_spools([one for one in batch if not self._holds(one.spool.id)])
+            after = batch[-1].spool.id
+
+    async def _close_spools(self, stuck: list[Interrupted]) -> None:
+        policies = await recovery.effective_policies(
+            self._store, self._config.retry, (one.transmission for one in stuck)
+        )
+        for one in stuck:
+            policy = policies[one.transmission.id]
+            outcome = recovery.closing(
+                one.transmission, _stuck(), policy, self._clock(), one.spool.id
+            )
+            await self._store.finish_spool(outcome)
+            self._counts["spools"] += 1
+            self._tell(outcome)
+
+    async def _reap_transmissions(self, before: datetime) -> None:
+        orphans = await self._store.orphaned_transmissions(before, BATCH)
+        policies = await recovery.effective_policies(self._store, self._config.retry, orphans)
+        for orphan in orphans:
+            outcome = recovery.closing(orphan, _stuck(), policies[orphan.id], self._clock())
+            await self._store.finish_transmission(outcome)
+            self._counts["transmissions"] += 1
+            self._tell(outcome)
+
+    def _tell(self, outcome: Outcome) -> None:
+        log.error(
+            "reaped",
+            transmission_id=outcome.transmission_id,
+            spool_id=outcome.spool_id or None,
+            campaign_id=outcome.campaign_id,
+            retry_at=outcome.due_at,
+        )
+        if outcome.due_at is not None:
+            self._retry_at(outcome.campaign_id, outcome.due_at)
+        if self._bus.listening:
+            self._publish(outcome)
+
+    def _publish(self, outcome: Outcome) -> None:
+        if outcome.spool_id:
+            self._bus.publish(
+                SpoolChanged(
+                    at=outcome.at,
+                    spool_id=outcome.spool_id,
+                    transmission_id=outcome.transmission_id,
+                    campaign_id=outcome.campaign_id,
+                    status=SpoolStatus.FAILED,
+                    stage="",
+                    response=STUCK,
+                )
+            )
+        if outcome.transmission_status is not TransmissionStatus.PENDING:
+            self._bus.publish(
+                TransmissionEnded(
+                    at=outcome.at,
+                    transmission_id=outcome.transmission_id,
+                    campaign_id=outcome.campaign_id,
+                    status=outcome.transmission_status,
+                    response=STUCK,
+                )
+            )
+
+
+def _stuck() -> Result:
+    return node_failure(STUCK, Reached.PERSON)
