@@ -219,7 +219,11 @@ def _scalar(schema: Schema, name: str) -> Any:
         return known if known in schema["enum"] else schema["enum"][0]
     kind = schema.get("type", "string")
     kind = kind[0] if isinstance(kind, list) else kind
-    return _SPELL[kind](known)
+    spelled = _SPELL[kind](known)
+    inside = schema.get("additionalProperties")
+    if isinstance(spelled, dict) and isinstance(inside, dict) and "type" in inside:
+        return {key: _SPELL[inside["type"]](value) for key, value in spelled.items()}
+    return spelled
 
 
 def _known(name: str, otherwise: Any, kind: type) -> Any:

@@ -186,6 +186,8 @@ class _Writer:
         references, components = msgspec.json.schema_components(kinds, ref_template=REF)
         self._reference = dict(zip(kinds, references, strict=True))
         self.components = {name: _worded(schema) for name, schema in components.items()}
+        for dialect in dialects:
+            self.components |= dialect.translator.components(self._views(dialect))
         self.components |= {"Error": _ERROR_SCHEMA, "Health": _HEALTH_SCHEMA}
 
     def operation(self, dialect: Dialect, route: Route) -> dict[str, Any]:
@@ -203,6 +205,12 @@ class _Writer:
         if route.body is not None:
             operation["requestBody"] = self._body(route)
         return operation
+
+    def _views(self, dialect: Dialect) -> dict[str, dict[str, Any]]:
+        """What the dialect's answers refer to, by name."""
+        kinds = (route.view for route in dialect.routes if _is_struct(route.view))
+        _, names = msgspec.json.schema_components(kinds, ref_template=REF)
+        return {name: self.components[name] for name in names}
 
     def _body(self, route: Route) -> dict[str, Any]:
         if isinstance(route.body, tuple):

@@ -15,7 +15,7 @@ from api.paging import Filter, parse
 from engine.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from quart import Response
+    from quart import Request, Response
 
     from api.body import StreamRequest
     from engine.app import Engine
@@ -162,15 +162,29 @@ class Translator(Protocol):
         """JSON Schema of what ``render`` answers for ``route``; ``of`` gives that of a view."""
         ...
 
+    def components(self, views: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Named schemas that ``schema`` refers to beside ``views``, which ``of`` refers to."""
+        ...
+
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
-    """A vocabulary mounted below ``prefix``."""
+    """A vocabulary mounted below ``prefix``.
+
+    ``readdress`` changes verb and path of a request before it is routed, where the dialect has
+    other ways to spell them.
+    """
 
     name: str
     prefix: str
     routes: tuple[Route, ...]
     translator: Translator
     meanings: Mapping[int, str]  # of every status it refuses with
+    readdress: Callable[[Request], None] | None = None
+
+    def owns(self, path: str) -> bool:
+        """Whether ``path`` is one of this mount's, known or not."""
+        return path == self.prefix or path.startswith(self.prefix + "/")
+
     media_types: tuple[str, ...] = ("application/json",)  # of its answers, files apart
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import cast
+from typing import Any, cast
 from uuid import uuid4
 
 import orjson
 import structlog
 import trio
-from quart import Response, g, request
+from quart import Request, Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from api.body import StreamRequest
 from api.credentials import authenticate
 from api.docs import mount_docs
-from api.ictcore import ICTCORE
+from api.ictcore import CLASSIC, ICTCORE
 from api.openapi import document
 from api.routing import Ask, Dialect, Route
 from api.server import HttpConnection
@@ -26,7 +26,7 @@ from engine.errors import NotFoundError, OutspoolError
 
 log = structlog.get_logger("api.web")
 
-DIALECTS: dict[str, Dialect] = {"ictcore": ICTCORE}
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (ICTCORE, CLASSIC)}
 """Every vocabulary. An unknown path is refused in the words of the one with the longest prefix."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -39,6 +39,13 @@ class WebApp(QuartTrio):
     asgi_http_class = HttpConnection
     request_class = StreamRequest
     authenticator: Authenticator
+
+    async def handle_request(self, request: Request) -> Any:
+        """Answer, once the request says what its dialect takes it to mean."""
+        readdress = _dialect_of(request.path).readdress
+        if readdress is not None:
+            readdress(request)
+        return await super().handle_request(request)
 
 
 def create_app(engine: Engine) -> WebApp:
@@ -131,5 +138,5 @@ async def _refuse(error: Exception) -> Response:
 
 
 def _dialect_of(path: str) -> Dialect:
-    fitting = (d for d in DIALECTS.values() if path.startswith(d.prefix))
+    fitting = (dialect for dialect in DIALECTS.values() if dialect.owns(path))
     return max(fitting, key=lambda dialect: len(dialect.prefix))

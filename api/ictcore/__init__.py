@@ -1,6 +1,7 @@
-"""The ICTCore dialect, as its guide documents it: one file per resource, each in three parts.
+"""The ICTCore dialect: one file per resource, each in three parts.
 
-The parts are: how bodies are read, how rows are shown, the handlers with their routes.
+The parts are: how bodies are read, how rows are shown, the handlers with their routes. They are
+mounted twice: as the guide documents them, and below /api as deployed servers answer.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from api.ictcore import (
     statistics,
     transmissions,
 )
+from api.ictcore.classic import Classic, readdress, routes
 from api.ictcore.errors import MEANING
 from api.ictcore.translate import Guide
 from api.routing import Dialect
@@ -33,4 +35,14 @@ ICTCORE = Dialect(
     routes=tuple(route for resource in RESOURCES for route in resource.ROUTES),
     translator=Guide(),
     meanings=MEANING,
+)
+
+CLASSIC = Dialect(
+    name="classic",
+    prefix="/api",
+    routes=routes(ICTCORE.routes),
+    translator=Classic(),
+    meanings=MEANING,
+    media_types=("application/json", "text/plain"),
+    readdress=readdress,
 )

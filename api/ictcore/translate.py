@@ -6,9 +6,10 @@ bare ``true`` (never an empty body: deployed clients take that for a failure), i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import msgspec
 import orjson
@@ -16,6 +17,8 @@ from quart import Response, request
 
 from api.ictcore.errors import describe
 from api.routing import Changed, Created, Done, File, Item, Reply, Route, Rows, Status, Value
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9 ._()+@-]")
 
 
 class Guide:
@@ -25,7 +28,7 @@ class Guide:
         """The response to a request that was served: always 200."""
         if isinstance(reply, File):
             return _download(reply)
-        response = _json(self.spell(reply), 200)
+        response = self._json(self.spell(reply), 200)
         if isinstance(reply, Rows):
             _describe_page(response, reply)
         return response
@@ -58,13 +61,20 @@ class Guide:
             return {"type": "array", "items": of(route.view)}
         return fixed[route.answer] if route.answer in fixed else of(route.view)
 
+    def components(self, _views: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Views are shown as they are."""
+        return {}
+
     def refuse(self, error: Exception) -> Response:
         """ICTCore's error body."""
         status, message = describe(error, request.path)
-        response = _json({"error": {"code": status, "message": message}}, status)
+        response = self._json({"error": {"code": status, "message": message}}, status)
         if status == 401:  # noqa: PLR2004 - Unauthorized
             response.headers["WWW-Authenticate"] = 'Bearer, Basic realm="Outspool", charset="UTF-8"'
         return response
+
+    def _json(self, value: Any, status: int) -> Response:
+        return Response(orjson.dumps(value), status, content_type="application/json")
 
 
 def _describe_page(response: Response, rows: Rows) -> None:
@@ -78,20 +88,24 @@ def _object(key: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "required": [key], "properties": {key: schema}}
 
 
-def _json(value: Any, status: int) -> Response:
-    return Response(orjson.dumps(value), status, content_type="application/json")
-
-
 def _download(file: File) -> Response:
     response = Response(file.chunks, 200, content_type=file.content_type)
-    response.headers["Content-Disposition"] = f'attachment; filename="{file.name}"'
+    response.headers["Content-Disposition"] = _attachment(file.name)
     if file.length is not None:
         response.content_length = file.length
     return response
+
+
+def _attachment(name: str) -> str:
+    """Content-Disposition (RFC 6266 §4): a name that can end neither its quotes nor the line."""
+    plain = _UNSAFE.sub("_", name)
+    if plain == name:
+        return f'attachment; filename="{name}"'
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _next_page(shown: int) -> str:
     args = request.args.to_dict()
     args["offset"] = str(int(args.get("offset") or 0) + shown)
     args["limit"] = str(shown)
-    return f"{request.path}?{urlencode(args)}"
+    return f"{quote(request.path)}?{urlencode(args)}"
