@@ -40,7 +40,8 @@ from engine.model import (
     TransmissionStatus,
     User,
 )
-from engine.rules import COMPLETE, GUARDS
+from engine.rules import COMPLETE, GUARDS, MERGES
+from engine.secrets import Secrets, hidden, refuse_sealed
 from engine.store.base import Candidate, Condition, ContactRow, Op, Query, Store
 from engine.validation import check
 
@@ -82,6 +83,7 @@ class Catalog:
         self.store = store
         self.clock = clock
         self.config = config
+        self.secrets = Secrets(config)
         # An edit reads, merges and writes; two of one kind at a time would lose one of them.
         self.edits: defaultdict[type[Entity], trio.Lock] = defaultdict(trio.Lock)
         self._after_delete: defaultdict[type[Entity], list[AfterDelete]] = defaultdict(list)
@@ -94,11 +96,12 @@ class Catalog:
     async def create(self, who: Principal, entity: E) -> E:
         """Store a new row owned by the caller; rows it names must be the caller's to see."""
         who.require(f"{FAMILY[type(entity)]}_create")
+        refuse_sealed(type(entity), msgspec.structs.asdict(entity))
         at = self.clock()
         entity = _replace(entity, owner_id=who.user_id, created_at=at, updated_at=at)
         entity = await self._complete(who, entity)
         check(entity)
-        return await self.store.insert(entity)
+        return await self.store.insert(await self.secrets.sealed(entity))
 
     async def read(self, who: Principal, kind: type[E], entity_id: int) -> E:
         """The row."""
@@ -126,10 +129,13 @@ class Catalog:
             row = await self.visible(who, kind, entity_id)
             allowed = {name: value for name, value in changes.items() if name not in _FIXED}
             _check_editable(row, allowed)
+            refuse_sealed(kind, allowed)
+            merge = MERGES.get(kind)
+            allowed = allowed if merge is None else merge(row, allowed)
             row = _replace(row, **allowed, updated_at=self.clock())
             row = await self._complete(who, row)
-            check(row)
-            return await self.store.update(row)
+            check(hidden(row))
+            return await self.store.update(await self.secrets.sealed(row))
 
     async def delete(self, who: Principal, kind: type[Entity], entity_id: int) -> None:
         """Delete the row; ``NotReadyError`` while it is at work, ``ConflictError`` while used."""

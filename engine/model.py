@@ -147,6 +147,10 @@ class Account(Entity, frozen=True, kw_only=True):
     timezone: str = ""
     active: bool = False
 
+    def __repr__(self) -> str:
+        """Without passwords: a row may end up in a log or a traceback."""
+        return f"Account(id={self.id}, type={self.type!r}, username={self.username!r})"
+
 
 class Subscription(Entity, frozen=True, kw_only=True):
     """An account that a program serves."""
@@ -272,6 +276,10 @@ class Provider(Entity, frozen=True, kw_only=True):
     node_id: int = 1
     calls_per_second: float = 0.0
     channels: int = 0
+
+    def __repr__(self) -> str:
+        """Without passwords: a row may end up in a log or a traceback."""
+        return f"Provider(id={self.id}, type={self.type!r}, name={self.name!r})"
 
 
 class Campaign(Entity, frozen=True, kw_only=True):

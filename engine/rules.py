@@ -1,7 +1,8 @@
 """Rules between nouns: what a row must refer to, what follows from that, what forbids its end.
 
 ``COMPLETE`` is asked before a row is stored: it checks references (which must be the caller's to
-see) and fills in what follows from them. ``GUARDS`` are asked before a row is deleted.
+see) and fills in what follows from them. ``MERGES`` say what an edit changes of a row that is
+there. ``GUARDS`` are asked before a row is deleted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from engine import retry
 from engine.auth import Principal
 from engine.errors import ConflictError, InvalidError, NotFoundError, NotReadyError
 from engine.model import (
@@ -21,11 +23,13 @@ from engine.model import (
     Entity,
     Group,
     Program,
+    Provider,
     Recording,
     Transmission,
     TransmissionStatus,
 )
 from engine.programs import PROGRAMS
+from engine.secrets import keeping_secrets
 from engine.store.base import Condition, Op, Query
 
 if TYPE_CHECKING:
@@ -48,8 +52,11 @@ async def _campaign(catalog: Catalog, who: Principal, campaign: Campaign) -> Cam
         raise InvalidError("group_id is missing", field="group_id")
     await catalog.visible(who, Program, campaign.program_id)
     await catalog.visible(who, Group, campaign.group_id)
-    account_id = await account_of(catalog, who, campaign.account_id)
-    return msgspec.structs.replace(campaign, account_id=account_id)
+    return msgspec.structs.replace(
+        campaign,
+        account_id=await account_of(catalog, who, campaign.account_id),
+        retry_delays=retry.delays(campaign.retry_delays),
+    )
 
 
 async def _transmission(
@@ -67,6 +74,7 @@ async def _transmission(
         origin=transmission.origin or program.type,
         service=PROGRAMS[program.type].service,
         account_id=await account_of(catalog, who, transmission.account_id),
+        retry_delays=retry.delays(transmission.retry_delays),
     )
 
 
@@ -117,8 +125,26 @@ async def _no_program_plays(catalog: Catalog, recording: Recording) -> None:
             raise ConflictError(f"Recording is used by program {program.id}")
 
 
+def _merged_account(account: Account, given: dict[str, Any]) -> dict[str, Any]:
+    """Settings are added to those there are; what an account is, and its name, are for good."""
+    if account.username and given.get("username", account.username) != account.username:
+        raise InvalidError("username: cannot change once it is set", field="username")
+    merged = {name: value for name, value in given.items() if name != "type"}
+    if "settings" in merged:
+        merged["settings"] = {**account.settings, **merged["settings"]}
+    return merged
+
+
+def _merged_provider(provider: Provider, given: dict[str, Any]) -> dict[str, Any]:
+    """Settings replace those there are, but for secrets, which who writes them never saw."""
+    if "settings" not in given:
+        return given
+    return {**given, "settings": keeping_secrets(provider.settings, given["settings"])}
+
+
 Complete = Callable[["Catalog", Principal, Any], Awaitable[Any]]
 Guard = Callable[["Catalog", Any], Awaitable[None]]
+Merge = Callable[[Any, dict[str, Any]], dict[str, Any]]
 
 COMPLETE: dict[type[Entity], Complete] = {
     Program: _program,
@@ -131,4 +157,9 @@ GUARDS: dict[type[Entity], Guard] = {
     Transmission: _transmission_rests,
     Group: _no_campaign_runs,
     Recording: _no_program_plays,
+}
+
+MERGES: dict[type[Entity], Merge] = {
+    Account: _merged_account,
+    Provider: _merged_provider,
 }

@@ -47,12 +47,15 @@ async def test_passwords_go_in_and_never_out(node: Node) -> None:
         for answer in answers:
             assert SECRET[:9] not in answer.text
             assert "pass" not in answer.text.replace("passwd:", "").replace("password:", "")
+    secrets = node.engine.catalog.secrets
     kept = await node.engine.store.get(Provider, provider)
     assert kept is not None
-    assert kept.password == SECRET, "an empty one in a form means: as it is"
+    assert kept.password != SECRET
+    opened = await secrets.opened(kept)
+    assert opened.password == SECRET, "an empty one in a form means: as it is"
     kept_account = await node.engine.store.get(Account, account)
     assert kept_account is not None
-    assert kept_account.passwd == SECRET
+    assert (await secrets.opened(kept_account)).passwd == SECRET
 
 
 @pytest.mark.parametrize(
