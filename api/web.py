@@ -14,6 +14,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from api.body import StreamRequest
+from api.cors import mount_cors
 from api.credentials import authenticate
 from api.docs import mount_docs
 from api.ictcore import CLASSIC, ICTCORE
@@ -63,6 +64,7 @@ def create_app(engine: Engine) -> WebApp:
     _mount_own(app, engine)
     app.before_request(_begin)
     app.after_request(_end)
+    mount_cors(app, engine.config.http.cors_origins)
     app.register_error_handler(Exception, _refuse)
     return app
 
@@ -118,6 +120,8 @@ async def _begin() -> None:
 async def _end(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     response.headers.setdefault("Cache-Control", "no-store")
+    # Names that people gave their rows are no pages, whatever they look like.
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
     log.debug(
         "request",
         verb=request.method,

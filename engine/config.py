@@ -6,14 +6,17 @@ Read once by the composition root: defaults, then ``outspool.toml``, then enviro
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from engine.errors import InvalidError
+
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s]+")
 
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,6 +42,13 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     keep_alive_timeout_s: float = 30.0
     shutdown_timeout_s: float = 5.0
     token_lifetime_s: int = 86_400  # JWT of /authenticate
+    cors_origins: tuple[str, ...] = ()  # web pages that may call us; "*" = any, empty = none
+
+    def __post_init__(self) -> None:
+        """Refuse what no browser would ever call itself: the setting would be without effect."""
+        for origin in self.cors_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f'{origin!r} is no origin ("https://gui.example.com") and not "*"')
 
 
 class SipConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,6 +97,13 @@ class ReaperConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     interval_s: float = 30.0
     grace_s: float = 120.0  # beyond ring time-out and call limit, when no job holds it any more
+
+
+class ScheduleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Runs at a time of day."""
+
+    missed: Literal["fire", "expire"] = "fire"  # a run whose time passed while the node was down
+    missed_after_s: float = 300.0  # how late a run is missed and not just late
 
 
 class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -139,6 +156,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dial: DialConfig = DialConfig()
     retry: RetryConfig = RetryConfig()
     reaper: ReaperConfig = ReaperConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
     store: StoreConfig = StoreConfig()
     media: MediaConfig = MediaConfig()
     log: LogConfig = LogConfig()
@@ -174,7 +192,7 @@ def load(
         raise InvalidError(f"configuration: {error}") from error
 
 
-_LISTS = frozenset({"allowed_prefixes", "gateways"})
+_LISTS = frozenset({"allowed_prefixes", "cors_origins", "gateways"})
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -184,6 +202,9 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         for field in getattr(defaults, section).__struct_fields__:
             value = environ.get(f"OUTSPOOL_{section}_{field}".upper())
             if value is not None:
-                parsed = value.split(",") if field in _LISTS else value
-                tree.setdefault(section, {})[field] = parsed
+                tree.setdefault(section, {})[field] = (
+                    [part.strip() for part in value.split(",") if part.strip()]
+                    if field in _LISTS
+                    else value
+                )
     return tree

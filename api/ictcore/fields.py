@@ -49,6 +49,7 @@ OWNER_FILTERS = {
 # An empty one in a form means "as it is", not "none".
 _SECRETS = frozenset({"password", "passwd", "passwd_pin"})
 _WORDS = {"yes": True, "no": False, "on": True, "off": False, "1": True, "0": False}
+_BOM = b"\xef\xbb\xbf"
 _PATH = re.compile(r"(.*) - at `\$\.(\w+)")
 
 
@@ -64,8 +65,14 @@ async def read_fields(ask: Ask) -> dict[str, Any]:
 
 
 def parse(raw: bytes, content_type: str) -> dict[str, Any]:
-    """A body as a map; what is absent, no JSON or no map counts as no fields."""
-    if content_type.lower().startswith("application/x-www-form-urlencoded"):
+    """A body as a map; what is absent, no JSON or no map counts as no fields.
+
+    Whatever a body is labelled as, it is JSON; only a form is a form, unless it begins as a map
+    does (``curl -d '{…}'`` labels everything a form).
+    """
+    raw = raw.removeprefix(_BOM)
+    is_form = content_type.strip().lower().startswith("application/x-www-form-urlencoded")
+    if is_form and not raw.lstrip().startswith(b"{"):
         return dict(parse_qsl(raw.decode("utf-8", "replace"), keep_blank_values=True))
     try:
         data = orjson.loads(raw)
