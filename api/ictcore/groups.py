@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from enum import StrEnum
 
 import msgspec
-import trio
 from msgspec import UNSET
 
 from api.ictcore import contacts
-from api.ictcore.contacts_csv import SAMPLE, ContactParser, LineError, export_line
+from api.ictcore.contacts_csv import SAMPLE, ContactParser, export_line
 from api.ictcore.fields import OWNER_FILTERS, Text, changes, read_body, seconds
 from api.ictcore.lists import find, page, rows
 from api.paging import Filter, integer, string
 from api.routing import Ask, Created, Done, File, Item, Reply, Route, Rows
-from engine.errors import MissingBodyError, UnsupportedMediaError
+from engine.errors import UnsupportedMediaError
+from engine.imports import Import, LineError
 from engine.model import Group
-from engine.store.base import ContactRow, Op
+from engine.store.base import Op
 
-# One transaction each: large enough to be fast, short enough not to hold up the dialer's commits.
-IMPORT_CHUNK = 5000
 EXPORT_CHUNK = 1000
 # Browsers, spreadsheets and "curl --data-binary" label a CSV file so.
 _CSV_TYPES = (
@@ -61,6 +60,33 @@ class ImportView(msgspec.Struct, kw_only=True):
     errors: list[LineError]
 
 
+class ImportState(StrEnum):
+    """How an import stands."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class ImportProgressView(msgspec.Struct, kw_only=True):
+    """How far an import is: ``imported`` contacts are stored, whatever becomes of the rest.
+
+    ``bytes_expected`` is null where the sender did not say; ``reason`` is of a failed one.
+    """
+
+    import_id: int
+    group_id: int
+    state: ImportState
+    reason: str
+    bytes_received: int
+    bytes_expected: int | None
+    imported: int
+    rejected: int
+    errors: list[LineError]
+    started: int
+    finished: int | None
+
+
 FILTERS = {
     "group_id": Filter("id", Op.EQ, integer),
     "name": Filter("name", Op.CONTAINS, string),
@@ -80,6 +106,24 @@ def to_json(group: Group) -> GroupView:
         created_by=group.owner_id,
         date_created=seconds(group.created_at),
         last_updated=seconds(group.updated_at),
+    )
+
+
+def progress(one: Import) -> ImportProgressView:
+    """An import on the wire."""
+    ended = ImportState.FAILED if one.failure else ImportState.DONE
+    return ImportProgressView(
+        import_id=one.id,
+        group_id=one.group_id,
+        state=ended if one.finished_at else ImportState.RUNNING,
+        reason=one.failure,
+        bytes_received=one.bytes_received,
+        bytes_expected=one.bytes_expected,
+        imported=one.imported,
+        rejected=one.parser.rejected,
+        errors=list(one.parser.errors),
+        started=int(one.started_at.timestamp()),
+        finished=seconds(one.finished_at),
     )
 
 
@@ -127,25 +171,28 @@ async def import_csv(ask: Ask) -> Reply:
     content_type = ask.request.headers.get("Content-Type", "").lower()
     if content_type and not content_type.startswith(_CSV_TYPES):
         raise UnsupportedMediaError("Unsupported File Type, text/csv is expected")
-    parser = ContactParser()
-    imported = 0
-    waiting: list[ContactRow] = []
-    async for chunk in ask.request.body_chunks(ask.engine.config.http.max_csv_bytes):
-        # Off the loop: a chunk of lines takes milliseconds that belong to the dialer.
-        waiting += await trio.to_thread.run_sync(parser.feed, chunk)
-        if len(waiting) >= IMPORT_CHUNK:
-            imported += await ask.engine.catalog.import_contacts(ask.who, group, waiting)
-            waiting = []
-    waiting += parser.finish()
-    if parser.size == 0:
-        raise MissingBodyError("Empty file")
-    if waiting:
-        imported += await ask.engine.catalog.import_contacts(ask.who, group, waiting)
+    done = await ask.engine.imports.run(
+        ask.who,
+        group,
+        ask.request.body_chunks(ask.engine.config.http.max_csv_bytes),
+        ContactParser(),
+        bytes_expected=ask.request.content_length,
+    )
     return Item(
         ImportView(
-            group_id=group.id, imported=imported, rejected=parser.rejected, errors=parser.errors
+            group_id=group.id,
+            imported=done.imported,
+            rejected=done.parser.rejected,
+            errors=done.parser.errors,
         )
     )
+
+
+async def import_progress(ask: Ask) -> Reply:
+    """GET /groups/{group_id}/csv/progress: imports into the group since the node's start."""
+    ask.who.require("group_read")
+    group = await ask.engine.catalog.visible(ask.who, Group, ask.id("group_id"))
+    return Rows([progress(one) for one in ask.engine.imports.of(group.id)])
 
 
 async def export_csv(ask: Ask) -> Reply:
@@ -190,6 +237,9 @@ ROUTES = (
           answer=Rows, view=contacts.ContactView, filters=contacts.FILTERS),
     Route(verb="POST", path=_ONE + "/csv", handler=import_csv, summary="Import contacts",
           answer=Item, view=ImportView, body=("text/csv", "text/plain"), statuses=(411, 413, 415)),
+    Route(verb="GET", path=_ONE + "/csv/progress", handler=import_progress,
+          summary="Imports into a group: those running and the last that ended",
+          answer=Rows, view=ImportProgressView),
     Route(verb="GET", path=_ONE + "/csv", handler=export_csv, summary="Export contacts",
           answer=File, view="text/csv"),
     Route(verb="GET", path="/groups/sample/csv", handler=sample_csv, summary="A sample CSV file",
