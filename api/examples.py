@@ -129,6 +129,21 @@ FIELDS: dict[str, Field] = {
     "contact_done": Field(250, "Contacts that are done."),
     "program_type": Field("voicemessage", "The kind of its program."),
     "tally": Field({"completed": 200, "failed": 50}, "Live counts by outcome."),
+    "successful": Field(200, "Transmissions that are completed."),
+    "failed": Field(50, "Transmissions that failed or cannot be sent."),
+    "reason": Field("busy", "What most failed attempts failed of."),
+    "retry_delays": Field({"busy": 60, "no_answer": 120, "failed": 30}, "Seconds until the next "
+                          "try by outcome; the node's hold for those not named."),
+    "ready": Field(1, "1 where a start would be taken."),
+    "problems": Field([], "What a start would be refused for."),
+    "contacts": Field(1000, "Members of its group."),
+    "dialable": Field(740, "Contacts that would be dialled for the first time."),
+    "retries": Field(10, "Contacts that would be dialled once more."),
+    "taken": Field({"completed": 200, "failed": 40, "pending": 10}, "Contacts it has dealt with, "
+                   "by status."),
+    "skipped": Field({"invalid_number": 10}, "Contacts it would refuse, by cause."),
+    "duration_s": Field(750, "Seconds it would take at its pace."),
+    "complete": Field(1, "0 where there were too many contacts to count them all."),
     # --- providers
     "host": Field("sip.example.com", "Name or address of the far end."),
     "port": Field(5060, "Port of the far end."),

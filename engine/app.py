@@ -14,6 +14,7 @@ from engine.bus import Bus
 from engine.campaigns import CampaignRunner
 from engine.catalog import Catalog
 from engine.clock import Clock, now
+from engine.check import CampaignCheck, check_campaign
 from engine.config import Config
 from engine.delivery import STORE_RETRY_S
 from engine.dispatcher import Dispatcher
@@ -155,6 +156,10 @@ class Engine:
             runner = self._runners.get(campaign_id)
             campaign = await self.store.get(Campaign, campaign_id)
             if runner is None or campaign is None:
+    async def check_campaign(self, campaign: Campaign) -> CampaignCheck:
+        """What starting it would do; see ``engine.check``."""
+        return await check_campaign(self.store, self.config, campaign, self._dispatcher.carries)
+
                 return
             runner.change(await self._work(campaign), campaign.calls_per_minute)
 

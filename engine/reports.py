@@ -9,7 +9,7 @@ import msgspec
 from engine.auth import Principal
 from engine.catalog import Catalog
 from engine.errors import NotFoundError
-from engine.model import Campaign, Spool, SpoolResult, Transmission
+from engine.model import Campaign, Service, Spool, SpoolResult, Transmission
 from engine.store.base import Condition, Op, Query
 
 
@@ -48,6 +48,21 @@ class Reports:
         condition = Condition("spool_id", Op.IN, tuple(spool.id for spool in spools))
         query = msgspec.structs.replace(query, conditions=(*query.conditions, condition))
         return await self._store.find(SpoolResult, query) if spools else []
+
+    async def fax_pages(self, transmission: Transmission) -> int | None:
+        """How many pages its latest fax had; None where it is none or none went out yet."""
+        if transmission.service is not Service.FAX:
+            return None
+        own = Condition("transmission_id", Op.EQ, transmission.id)
+        spools = await self._store.find(Spool, Query(conditions=(own,)))
+        said = (
+            Condition("spool_id", Op.IN, tuple(spool.id for spool in spools)),
+            Condition("type", Op.EQ, "info"),
+            Condition("name", Op.EQ, "pages"),
+        )
+        newest = Query(conditions=said, order="-id", limit=1)
+        rows = await self._store.find(SpoolResult, newest)
+        return int(rows[0].data) if rows and rows[0].data.isdecimal() else None
 
     async def counts(self, who: Principal) -> dict[str, int]:
         """The guide's statistics of the caller's rows, of everybody's with ``statistic_admin``."""

@@ -25,11 +25,18 @@ def screen(contact: Contact, service: Service, allowed_prefixes: Sequence[str]) 
     Causes: ``missing_number``, ``invalid_number``, ``destination_not_allowed``, ``missing_email``.
     Prefixes are compared without a leading ``+`` or ``00``.
     """
+    return screen_address(contact.phone, contact.email, service, allowed_prefixes)
+
+
+def screen_address(
+    phone: str, email: str, service: Service, allowed_prefixes: Sequence[str]
+) -> tuple[str, str]:
+    """``screen`` for who has the two only."""
     if service not in Service.VOICE | Service.FAX | Service.SMS:
-        return contact.email, "" if contact.email else "missing_email"
-    if not contact.phone:
+        return email, "" if email else "missing_email"
+    if not phone:
         return "", "missing_number"
-    number = normalise_number(contact.phone)
+    number = normalise_number(phone)
     if number is None:
         return "", "invalid_number"
     if allowed_prefixes and not _allowed(number, allowed_prefixes):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 from msgspec import UNSET
 
@@ -10,6 +12,7 @@ from api.ictcore.fields import (
     Id,
     Integer,
     Number,
+    Settings,
     Text,
     changes,
     plain,
@@ -20,11 +23,16 @@ from api.ictcore.lists import page, rows
 from api.paging import Filter, integer, string
 from api.routing import Ask, Created, Done, Item, Reply, Route, Rows
 from engine.model import Campaign, Program
+from engine.results import Disposition
 from engine.store.base import Op
 
 
 class CampaignBody(msgspec.Struct, kw_only=True):
-    """A campaign as clients write it; ``cpm`` is calls per minute. Program and group are needed."""
+    """A campaign as clients write it; ``cpm`` is calls per minute. Program and group are needed.
+
+    ``retry_delays`` are seconds until the next try by outcome: ``busy``, ``no_answer``, ``failed``;
+    the node's hold for those not named.
+    """
 
     program_id: Id = UNSET
     group_id: Id = UNSET
@@ -32,10 +40,15 @@ class CampaignBody(msgspec.Struct, kw_only=True):
     cpm: Number = UNSET
     try_allowed: Integer = UNSET
     source: Text = UNSET
+    retry_delays: Settings = UNSET
 
 
 class CampaignView(msgspec.Struct, kw_only=True):
-    """A campaign as clients read it; ``tally`` (live counts by outcome) only when read alone."""
+    """A campaign as clients read it.
+
+    Only when read alone: ``tally`` (live counts by outcome), and out of it ``successful``,
+    ``failed`` (transmissions) and ``reason`` (what most failed attempts failed of).
+    """
 
     campaign_id: int
     program_id: int
@@ -48,12 +61,37 @@ class CampaignView(msgspec.Struct, kw_only=True):
     contact_done: int
     status: str
     source: str
+    retry_delays: dict[str, float]
     last_run: int | None
     user_id: int | None
     created_by: int | None
     date_created: int | None
     last_updated: int | None
+    successful: int | None = None
+    failed: int | None = None
+    reason: str | None = None
     tally: dict[str, int] | None = None
+
+
+class CampaignCheckView(msgspec.Struct, kw_only=True):
+    """What a campaign would do if it were started now; nothing is sent or written.
+
+    ``dialable`` contacts would be dialled for the first time, ``retries`` once more; ``taken`` are
+    those it has dealt with, by status, ``skipped`` those it would refuse, by cause. ``duration_s``
+    is what it takes at the campaign's pace. ``complete`` is 0 where time ran out while counting.
+    """
+
+    campaign_id: int
+    status: str
+    ready: int
+    problems: list[str]
+    contacts: int
+    dialable: int
+    retries: int
+    taken: dict[str, int]
+    skipped: dict[str, int]
+    duration_s: float
+    complete: int
 
 
 FILTERS = {
@@ -83,13 +121,27 @@ def to_json(
         contact_done=campaign.contact_done,
         status=campaign.status.value,
         source=campaign.source,
+        retry_delays=campaign.retry_delays,
         last_run=seconds(campaign.last_run),
         user_id=campaign.owner_id,
         created_by=campaign.owner_id,
         date_created=seconds(campaign.created_at),
         last_updated=seconds(campaign.updated_at),
+        successful=tally["completed"] if tally else None,
+        failed=tally["failed"] + tally["invalid"] if tally else None,
+        reason=_reason(tally) if tally else None,
         tally=tally,
     )
+
+
+def _reason(tally: Mapping[str, int]) -> str:
+    """The outcome that most failed attempts had, "" where none failed."""
+    failures = {
+        name.removeprefix("disposition:"): count
+        for name, count in tally.items()
+        if name.startswith("disposition:") and name != f"disposition:{Disposition.ANSWERED}"
+    }
+    return max(failures, key=lambda name: (failures[name], name), default="")
 
 
 async def create(ask: Ask) -> Reply:
@@ -135,7 +187,7 @@ async def start(ask: Ask) -> Reply:
     ask.who.require("campaign_start")
     campaign = await ask.engine.catalog.visible(ask.who, Campaign, ask.id("campaign_id"))
     await ask.engine.start_campaign(campaign.id)
-    return Done()
+    return Done(campaign.id)
 
 
 async def stop(ask: Ask) -> Reply:
@@ -143,7 +195,28 @@ async def stop(ask: Ask) -> Reply:
     ask.who.require("campaign_stop")
     campaign = await ask.engine.catalog.visible(ask.who, Campaign, ask.id("campaign_id"))
     await ask.engine.stop_campaign(campaign.id)
-    return Done()
+    return Done(campaign.id)
+
+
+async def check(ask: Ask) -> Reply:
+    """POST /campaigns/{campaign_id}/check: a dry run, an addition to the guide."""
+    campaign = await ask.engine.catalog.read(ask.who, Campaign, ask.id("campaign_id"))
+    found = await ask.engine.check_campaign(campaign)
+    return Item(
+        CampaignCheckView(
+            campaign_id=campaign.id,
+            status=campaign.status.value,
+            ready=int(not found.problems),
+            problems=list(found.problems),
+            contacts=found.contacts,
+            dialable=found.dialable,
+            retries=found.retries,
+            taken=found.taken,
+            skipped=found.skipped,
+            duration_s=plain(round(found.duration_s, 1)),
+            complete=int(found.complete),
+        )
+    )
 
 
 async def _shown(ask: Ask, campaign: Campaign) -> Reply:
@@ -169,4 +242,7 @@ ROUTES = (
           answer=Done, statuses=(423,)),
     Route(verb="PUT", path=_ONE + "/stop", handler=stop, summary="Stop dialling",
           answer=Done, statuses=(423,)),
+    Route(verb="POST", path=_ONE + "/check", handler=check,
+          summary="Say what a start would do, without doing it", answer=Item,
+          view=CampaignCheckView),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from msgspec import UNSET
 from api.ictcore.fields import OWNER_FILTERS, Text, changes, read_body, seconds
 from api.ictcore.lists import find
 from api.paging import Filter, integer, string
-from api.routing import Ask, Created, Done, Item, Reply, Route, Rows
+from api.routing import Ask, Changed, Created, Done, Item, Reply, Route, Rows
 from engine.model import Contact
 from engine.store.base import Op
 
@@ -109,16 +109,14 @@ async def delete(ask: Ask) -> Reply:
 
 async def link(ask: Ask) -> Reply:
     """PUT /contacts/{contact_id}/link/{group_id}."""
-    return Item(
-        to_json(await ask.engine.catalog.link(ask.who, ask.id("contact_id"), ask.id("group_id")))
-    )
+    ids = ask.id("contact_id"), ask.id("group_id")
+    return Changed(to_json(await ask.engine.catalog.link(ask.who, *ids)))
 
 
 async def unlink(ask: Ask) -> Reply:
     """DELETE /contacts/{contact_id}/link/{group_id}."""
-    return Item(
-        to_json(await ask.engine.catalog.unlink(ask.who, ask.id("contact_id"), ask.id("group_id")))
-    )
+    ids = ask.id("contact_id"), ask.id("group_id")
+    return Changed(to_json(await ask.engine.catalog.unlink(ask.who, *ids)))
 
 
 _ONE = "/contacts/{contact_id}"
@@ -136,7 +134,7 @@ ROUTES = (
     Route(verb="DELETE", path=_ONE, handler=delete, summary="Delete a contact", answer=Done,
           statuses=(417, 423)),
     Route(verb="PUT", path=_LINK, handler=link, summary="Put a contact into a group",
-          answer=Item, view=ContactView, statuses=(417,)),
+          answer=Changed, view=ContactView, statuses=(417,)),
     Route(verb="DELETE", path=_LINK, handler=unlink, summary="Take a contact out of a group",
-          answer=Item, view=ContactView),
+          answer=Changed, view=ContactView),
 )  # fmt: skip

@@ -134,7 +134,10 @@ ROUTES = (
           answer=Rows, view=SpoolView, filters=LIST_FILTERS),
     Route(verb="GET", path="/spools/{spool_id}/status", handler=status,
           summary="The status of an attempt", answer=Status),
-    Route(verb="GET", path="/spools/{spool_id}/result", handler=result,
-          summary="What an attempt collected", answer=Rows, view=ResultView,
-          filters=RESULT_FILTERS),
+    *(
+        Route(verb="GET", path="/spools/{spool_id}" + path, handler=result,
+              summary="What an attempt collected", answer=Rows, view=ResultView,
+              filters=RESULT_FILTERS)
+        for path in ("/result", "/results")
+    ),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from api.ictcore.fields import (
     OWNER_FILTERS,
     Id,
     Integer,
+    Settings,
     Text,
     changes,
     decode,
@@ -22,14 +23,18 @@ from api.ictcore.fields import (
 )
 from api.ictcore.lists import page, rows
 from api.paging import Filter, integer, service_bits, string
-from api.routing import Ask, Created, Done, Item, Reply, Route, Rows, Status
+from api.routing import Ask, Created, Done, Handler, Item, Reply, Route, Rows, Status
 from engine.errors import InvalidError
-from engine.model import Account, Contact, Direction, Program, Transmission, User
+from engine.model import Account, Contact, Direction, Program, Service, Transmission, User
 from engine.store.base import Condition, Op, Query
 
 
 class TransmissionEdit(msgspec.Struct, kw_only=True):
-    """What may change of a transmission; program, contact and account only before it is sent."""
+    """What may change of a transmission; program, contact and account only before it is sent.
+
+    ``retry_delays`` are seconds until the next try by outcome: ``busy``, ``no_answer``, ``failed``;
+    the campaign's or the node's hold for those not named.
+    """
 
     title: Text = UNSET
     origin: Text = UNSET
@@ -37,6 +42,7 @@ class TransmissionEdit(msgspec.Struct, kw_only=True):
     contact_id: Id = UNSET
     account_id: Id = UNSET
     try_allowed: Integer = UNSET
+    retry_delays: Settings = UNSET
 
 
 class TransmissionBody(TransmissionEdit, kw_only=True):
@@ -54,7 +60,10 @@ class TransmissionBody(TransmissionEdit, kw_only=True):
 
 
 class TransmissionView(msgspec.Struct, kw_only=True):
-    """A transmission as clients read it; ``response`` is the cause of its last result."""
+    """A transmission as clients read it; ``response`` is the cause of its last result.
+
+    ``pages`` is how many a fax had; only when read alone.
+    """
 
     transmission_id: int
     title: str
@@ -76,12 +85,14 @@ class TransmissionView(msgspec.Struct, kw_only=True):
     created_by: int | None
     try_allowed: int
     try_done: int
+    retry_delays: dict[str, float]
     due_at: int | None
     last_run: int | None
     date_created: int | None
     last_updated: int | None
     contact: contacts.ContactView | None
     account: accounts.AccountView | None
+    pages: int | None = None
 
 
 FILTERS = {
@@ -114,7 +125,9 @@ class Related(msgspec.Struct, frozen=True):
     users: Mapping[int, User]
 
 
-def to_json(transmission: Transmission, related: Related) -> TransmissionView:
+def to_json(
+    transmission: Transmission, related: Related, pages: int | None = None
+) -> TransmissionView:
     """The transmission on the wire, with what it refers to."""
     contact = related.contacts.get(transmission.contact_id)
     account = related.accounts.get(transmission.account_id or 0)
@@ -140,13 +153,22 @@ def to_json(transmission: Transmission, related: Related) -> TransmissionView:
         created_by=transmission.owner_id,
         try_allowed=transmission.try_allowed,
         try_done=transmission.try_done,
+        retry_delays=transmission.retry_delays,
         due_at=seconds(transmission.due_at),
         last_run=seconds(transmission.last_run),
         date_created=seconds(transmission.created_at),
         last_updated=seconds(transmission.updated_at),
         contact=contacts.to_json(contact) if contact else None,
         account=accounts.to_json(account) if account else None,
+        pages=pages,
     )
+
+
+# A campaign calls everybody once, so what is cloned belongs to none.
+_COPIED = (
+    "title", "service", "program_id", "account_id", "contact_id", "origin", "try_allowed",
+    "retry_delays",
+)  # fmt: skip
 
 
 async def create(ask: Ask) -> Reply:
@@ -157,12 +179,15 @@ async def create(ask: Ask) -> Reply:
 async def create_for_program(ask: Ask) -> Reply:
     """PUT or POST /programs/{program_id}/transmissions.
 
-    The body is flat as in the guide, or in ``transmission_data`` as deployed clients send it.
+    The body is flat as in the guide, or in ``transmission_data`` as deployed clients send it; the
+    program is the one of the path, whatever ``program_data`` says.
     """
-    data = await read_fields(ask)
-    nested = data.get("transmission_data")
-    if isinstance(nested, dict):
-        data = nested
+    ask.who.require("transmission_create")
+    sent = await read_fields(ask)
+    nested = "transmission_data" in sent or "program_data" in sent
+    data = sent.get("transmission_data") if nested else sent
+    if not data or not isinstance(data, dict):
+        raise InvalidError("Transmission data is missing", field="transmission_data")
     body = decode({**data, "program_id": ask.id("program_id")}, TransmissionBody, creating=True)
     return await _create(ask, body)
 
@@ -172,8 +197,18 @@ async def index(ask: Ask) -> Reply:
     return await _index(ask)
 
 
+def index_of(service: Service) -> Handler:
+    """GET /calls, /faxes, /smses, /emails: the transmissions of one service."""
+
+    async def listed(ask: Ask) -> Reply:
+        return await _index(ask, Condition("service", Op.HAS_BITS, service))
+
+    return listed
+
+
 async def index_for_program(ask: Ask) -> Reply:
     """GET /programs/{program_id}/transmissions."""
+    ask.who.require("transmission_list")
     program = await ask.engine.catalog.visible(ask.who, Program, ask.id("program_id"))
     return await _index(ask, Condition("program_id", Op.EQ, program.id))
 
@@ -181,7 +216,7 @@ async def index_for_program(ask: Ask) -> Reply:
 async def show(ask: Ask) -> Reply:
     """GET /transmissions/{transmission_id}."""
     transmission = await ask.engine.catalog.read(ask.who, Transmission, ask.id("transmission_id"))
-    return Item(to_json(transmission, await _related(ask, [transmission])))
+    return await _shown(ask, transmission)
 
 
 async def update(ask: Ask) -> Reply:
@@ -190,7 +225,15 @@ async def update(ask: Ask) -> Reply:
     transmission = await ask.engine.catalog.update(
         ask.who, Transmission, ask.id("transmission_id"), changes(body)
     )
-    return Item(to_json(transmission, await _related(ask, [transmission])))
+    return await _shown(ask, transmission)
+
+
+async def clone(ask: Ask) -> Reply:
+    """GET /transmissions/{transmission_id}/clone: the same once more, not sent yet."""
+    original = await ask.engine.catalog.read(ask.who, Transmission, ask.id("transmission_id"))
+    copied = {name: getattr(original, name) for name in _COPIED}
+    copy = await ask.engine.catalog.create(ask.who, Transmission(**copied))
+    return Created("transmission_id", copy.id)
 
 
 async def delete(ask: Ask) -> Reply:
@@ -269,6 +312,11 @@ async def _index(ask: Ask, *conditions: Condition) -> Reply:
     return rows(found, limit, lambda row: to_json(row, related))
 
 
+async def _shown(ask: Ask, transmission: Transmission) -> Reply:
+    related = await _related(ask, [transmission])
+    return Item(to_json(transmission, related, await ask.engine.reports.fax_pages(transmission)))
+
+
 async def _related(ask: Ask, found: list[Transmission]) -> Related:
     by_id = ask.engine.catalog.by_id
     return Related(
@@ -281,6 +329,12 @@ async def _related(ask: Ask, found: list[Transmission]) -> Related:
 _ALL = "/transmissions"
 _ONE = "/transmissions/{transmission_id}"
 _OF_PROGRAM = "/programs/{program_id}/transmissions"
+_BY_SERVICE = {
+    "/calls": Service.VOICE,
+    "/faxes": Service.FAX,
+    "/smses": Service.SMS,
+    "/emails": Service.EMAIL,
+}
 
 ROUTES = (
     *(
@@ -308,9 +362,21 @@ ROUTES = (
           answer=Created, view="spool_id", statuses=(423,)),
     Route(verb="GET", path=_ONE + "/status", handler=status,
           summary="The status of a transmission", answer=Status),
-    Route(verb="GET", path=_ONE + "/detail", handler=detail, summary="List its attempts",
-          answer=Rows, view=spools.SpoolView, filters=spools.FILTERS),
-    Route(verb="GET", path=_ONE + "/result", handler=result,
-          summary="What its attempts collected", answer=Rows, view=spools.ResultView,
-          filters=spools.RESULT_FILTERS),
+    Route(verb="GET", path=_ONE + "/clone", handler=clone, summary="Copy it, to be sent again",
+          answer=Created, view="transmission_id", statuses=(412,)),
+    *(
+        Route(verb="GET", path=_ONE + path, handler=detail, summary="List its attempts",
+              answer=Rows, view=spools.SpoolView, filters=spools.FILTERS)
+        for path in ("/detail", "/logs", "/spools")
+    ),
+    *(
+        Route(verb="GET", path=_ONE + path, handler=result, summary="What its attempts collected",
+              answer=Rows, view=spools.ResultView, filters=spools.RESULT_FILTERS)
+        for path in ("/result", "/results")
+    ),
+    *(
+        Route(verb="GET", path=path, handler=index_of(service), summary=f"List {path[1:]}",
+              answer=Rows, view=TransmissionView, filters=FILTERS)
+        for path, service in _BY_SERVICE.items()
+    ),
 )  # fmt: skip

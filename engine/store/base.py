@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -160,6 +160,15 @@ class ContactRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     description: str = ""
 
 
+class Address(NamedTuple):
+    """Where a member of a group can be reached; ``link_id`` is its keyset position."""
+
+    link_id: int
+    contact_id: int
+    phone: str
+    email: str
+
+
 class Store(Protocol):
     """The engine's memory. One implementation per backend, one suite for all."""
 
@@ -240,6 +249,12 @@ class Store(Protocol):
 
         ``campaign_id`` 0 = those of no campaign. A pending one without ``due_at`` was never asked
         to be sent and is not due.
+    async def untried_addresses(
+        self, campaign_id: int, group_id: int, after_link_id: int, limit: int
+    ) -> list[Address]:
+        """``new_candidates`` in short, for counting many."""
+        ...
+
         """
         ...
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+import orjson
 from sqlalchemy import (
     ColumnElement,
     Integer,
@@ -23,10 +24,10 @@ from sqlalchemy import (
 from engine.errors import InvalidError, NotFoundError
 from engine.model import Contact, Group, Transmission
 from engine.store import queries, schema
-from engine.store.base import Candidate, ContactRow
+from engine.store.base import Address, Candidate, ContactRow
 from engine.store.codec import codec, micros, moment, uid_bytes
 from engine.store.rows import columns
-from engine.store.statements import Statement
+from engine.store.statements import Statement, as_json
 from engine.store.transaction import Transaction
 
 _link, _contact, _group = schema.contact_link, schema.contact, schema.contact_group
@@ -125,6 +126,19 @@ def new_candidates(
     return _new(rows)
 
 
+def untried_addresses(
+    connection: sqlite3.Connection,
+    campaign_id: int,
+    group_id: int,
+    after_link_id: int,
+    limit: int,
+) -> list[Address]:
+    """The same in short, as one value: a step a row would take turns with the event loop."""
+    values = {"campaign_id": campaign_id, "group_id": group_id, "after": after_link_id}
+    [text] = _UNTRIED_ADDRESSES.run_with(connection, values | {"limit": limit}).fetchone()
+    return [Address(*row) for row in orjson.loads(text)]
+
+
 def due_candidates(
     connection: sqlite3.Connection,
     campaign_id: int,
@@ -213,15 +227,21 @@ _joined = (
     .order_by(_link.c.link_id)
     .limit(bindparam("limit"))
 )
+_untried = (
+    ~select(_transmission.c.id)
+    .where(
+        _transmission.c.campaign_id == bindparam("campaign_id"),
+        _transmission.c.contact_id == _link.c.contact_id,
+    )
+    .exists()
+)
 _MEMBERS = Statement(_joined)
-_UNTRIED = Statement(
-    _joined.where(
-        ~select(_transmission.c.id)
-        .where(
-            _transmission.c.campaign_id == bindparam("campaign_id"),
-            _transmission.c.contact_id == _link.c.contact_id,
-        )
-        .exists()
+_UNTRIED = Statement(_joined.where(_untried))
+_UNTRIED_ADDRESSES = Statement(
+    as_json(
+        _joined.with_only_columns(
+            _link.c.link_id, _contact.c.id, _contact.c.phone, _contact.c.email
+        ).where(_untried)
     )
 )
 _campaign_id, _due_at = _transmission.c.campaign_id, _transmission.c.due_at

@@ -15,7 +15,16 @@ from engine.errors import UnavailableError
 from engine.model import CampaignStatus, Entity, Transmission
 from engine.results import Result
 from engine.store import batch, contacts, hotpath, nouns, queries, reports
-from engine.store.base import Begun, Candidate, ContactRow, Intent, Interrupted, Outcome, Query
+from engine.store.base import (
+    Address,
+    Begun,
+    Candidate,
+    ContactRow,
+    Intent,
+    Interrupted,
+    Outcome,
+    Query,
+)
 from engine.store.reader import Readers
 from engine.store.writer import Writer
 
@@ -146,6 +155,14 @@ class SqliteStore:
     ) -> list[Candidate]:
         """See ``Store.due_candidates``."""
         return await self._readers.run(
+    async def untried_addresses(
+        self, campaign_id: int, group_id: int, after_link_id: int, limit: int
+    ) -> list[Address]:
+        """See ``Store.untried_addresses``."""
+        return await self._readers.run(
+            contacts.untried_addresses, campaign_id, group_id, after_link_id, limit
+        )
+
             contacts.due_candidates, campaign_id, now, frozenset(exclude), limit
         )
 

@@ -1,0 +1,128 @@
+"""What a campaign would do if it were started now, without doing any of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from engine import screening
+from engine.config import Config
+from engine.errors import NotFoundError, NotReadyError
+from engine.model import (
+    Campaign,
+    CampaignStatus,
+    Contact,
+    Group,
+    Program,
+    Service,
+    TransmissionStatus,
+)
+from engine.programs import PROGRAMS
+from engine.store.base import Address, Store
+from engine.work import prepare
+
+CHUNK = 500
+"""Contacts looked at before others have their turn: less than a millisecond of the event loop."""
+
+BUDGET_S = 20.0
+"""What is not counted by then is not; who asked gives up waiting soon after."""
+
+
+class CampaignCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """A dry run: counts of contacts, and what stands in the way.
+
+    ``dialable`` are new and would be dialled; ``retries`` were tried and would be again;
+    ``taken`` are the campaign's transmissions by status; ``skipped`` those it would refuse, by
+    cause. ``duration_s`` is what ``dialable`` and ``retries`` take at the campaign's pace. Where
+    not ``complete`` there are more contacts than could be counted in ``BUDGET_S``.
+    """
+
+    contacts: int
+    dialable: int
+    retries: int
+    taken: dict[str, int]
+    skipped: dict[str, int]
+    problems: tuple[str, ...]
+    duration_s: float
+    complete: bool
+    first: Contact | None
+
+
+async def check_campaign(
+    store: Store, config: Config, campaign: Campaign, carries: Callable[[Service], bool]
+) -> CampaignCheck:
+    """Look, count, write nothing. ``carries`` says whether a provider carries a service."""
+    group = await store.get(Group, campaign.group_id)
+    program = await store.get(Program, campaign.program_id)
+    kind = PROGRAMS.get(program.type) if program else None
+    service = kind.service if kind else Service.VOICE
+    count = _Count(service, config.dial.allowed_prefixes)
+    complete = await _look_through(store, campaign, count)
+    tally = await store.campaign_tally(campaign.id)
+    retries = tally[TransmissionStatus.PENDING.value]
+    return CampaignCheck(
+        contacts=group.contact_total if group else 0,
+        dialable=count.dialable,
+        retries=retries,
+        taken={status.value: tally[status.value] for status in TransmissionStatus},
+        skipped=dict(count.skipped),
+        problems=tuple(await _problems(store, config, campaign, provided=carries(service))),
+        duration_s=(count.dialable + retries) * 60 / campaign.calls_per_minute,
+        complete=complete,
+        first=await store.get(Contact, count.first_id),
+    )
+
+
+class _Count:
+    """Contacts screened so far."""
+
+    def __init__(self, service: Service, allowed_prefixes: tuple[str, ...]) -> None:
+        self._service = service
+        self._allowed_prefixes = allowed_prefixes
+        self.dialable = 0
+        self.skipped: Counter[str] = Counter()
+        self.first_id = 0
+
+    def add(self, address: Address) -> None:
+        _, cause = screening.screen_address(
+            address.phone, address.email, self._service, self._allowed_prefixes
+        )
+        if cause:
+            self.skipped[cause] += 1
+            return
+        self.dialable += 1
+        self.first_id = self.first_id or address.contact_id
+
+
+async def _look_through(store: Store, campaign: Campaign, count: _Count) -> bool:
+    """Count whom the campaign has not taken, from where it stands; False where time ran out."""
+    after = campaign.cursor
+    with trio.move_on_after(BUDGET_S):
+        while True:
+            found = await store.untried_addresses(campaign.id, campaign.group_id, after, CHUNK)
+            for address in found:
+                count.add(address)
+            if len(found) < CHUNK:
+                return True
+            after = found[-1].link_id
+            await trio.lowlevel.checkpoint()
+    return False
+
+
+async def _problems(
+    store: Store, config: Config, campaign: Campaign, *, provided: bool
+) -> list[str]:
+    """What a start would be refused for, in its own words."""
+    problems = []
+    if campaign.status is CampaignStatus.RUNNING:
+        problems.append("Campaign is running")
+    try:
+        await prepare(store, config, campaign.program_id, campaign.account_id)
+    except (NotFoundError, NotReadyError) as error:
+        problems.append(str(error))
+    if not provided:
+        problems.append("No provider available")
+    return problems
