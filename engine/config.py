@@ -10,9 +10,10 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from engine.errors import InvalidError
 
@@ -42,6 +43,7 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     keep_alive_timeout_s: float = 30.0
     shutdown_timeout_s: float = 5.0
     token_lifetime_s: int = 86_400  # JWT of /authenticate
+    trusted_proxies: tuple[str, ...] = ()  # their X-Forwarded-For says who is asking
     cors_origins: tuple[str, ...] = ()  # web pages that may call us; "*" = any, empty = none
 
     def __post_init__(self) -> None:
@@ -49,6 +51,14 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f'{origin!r} is no origin ("https://gui.example.com") and not "*"')
+
+
+class LoginConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Failed logins: so many at once, after that one more every window / failures."""
+
+    failures_per_account: Annotated[int, Meta(ge=1)] = 10  # of one address for one account
+    failures_per_address: Annotated[int, Meta(ge=1)] = 50  # of one address (IPv6: its /64)
+    failure_window_s: Annotated[float, Meta(gt=0)] = 300.0
 
 
 class SipConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -140,6 +150,22 @@ class ProvisioningConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     wss: int = 7443  # SIP over WebSockets
 
 
+class CompanyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who sends: the tokens ``[company:name]`` … in messages."""
+
+    name: str = ""
+    email: str = ""
+    phone: str = ""
+    address: str = ""
+
+
+class WebsiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the node is on the web: the tokens ``[website:url]`` and ``[website:title]``."""
+
+    url: str = ""
+    title: str = "Outspool"
+
+
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Logging."""
 
@@ -152,6 +178,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     node: NodeConfig = NodeConfig()
     http: HttpConfig = HttpConfig()
+    login: LoginConfig = LoginConfig()
     sip: SipConfig = SipConfig()
     dial: DialConfig = DialConfig()
     retry: RetryConfig = RetryConfig()
@@ -159,6 +186,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     schedule: ScheduleConfig = ScheduleConfig()
     store: StoreConfig = StoreConfig()
     media: MediaConfig = MediaConfig()
+    company: CompanyConfig = CompanyConfig()
+    website: WebsiteConfig = WebsiteConfig()
     log: LogConfig = LogConfig()
     secret: SecretConfig = SecretConfig()
     provisioning: ProvisioningConfig = ProvisioningConfig()
@@ -192,7 +221,7 @@ def load(
         raise InvalidError(f"configuration: {error}") from error
 
 
-_LISTS = frozenset({"allowed_prefixes", "cors_origins", "gateways"})
+_LISTS = frozenset({"allowed_prefixes", "cors_origins", "gateways", "trusted_proxies"})
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,99 @@
+"""The words of a program with its tokens found: what a gateway sends, what a dry run shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from engine.catalog import Catalog
+from engine.config import Config
+from engine.model import (
+    Account,
+    Contact,
+    Document,
+    Program,
+    Template,
+    Text,
+    Transmission,
+    User,
+)
+from engine.store.base import Store
+from engine.tokens import Context, Escape, Phrase, compiled
+
+
+class Wording(msgspec.Struct, frozen=True):
+    """The texts of one program, read once; ``words`` per contact.
+
+    Of an SMS: ``text``. Of an e-mail: ``subject``, ``body`` (HTML) and ``body_alt`` (plain). Of
+    speech: ``tts``. Recordings and documents have none.
+    """
+
+    phrases: Mapping[str, Phrase]
+    shared: Context
+
+    def words(
+        self,
+        contact: Contact,
+        account: Account | None,
+        *,
+        transmission: Transmission | None = None,
+        spool_id: int | None = None,
+        results: Mapping[str, str] | None = None,
+    ) -> dict[str, str]:
+        """The texts for one contact, each escaped for what it becomes a part of."""
+        context = msgspec.structs.replace(
+            self.shared,
+            contact=contact,
+            account=account,
+            transmission=transmission,
+            spool_id=spool_id,
+            results=results or {},
+        )
+        return {name: phrase.fill(context) for name, phrase in self.phrases.items()}
+
+
+async def wording(store: Store, config: Config, program: Program) -> Wording:
+    """The texts of a program; what it refers to and is gone counts as empty."""
+    document_id = program.data.get("document_id")
+    shared = Context(
+        program=program,
+        user=None if program.owner_id is None else await store.get(User, program.owner_id),
+        document=None if document_id is None else await store.get(Document, document_id),
+        company=config.company,
+        website=config.website,
+    )
+    return Wording(await _phrases(store, program), shared)
+
+
+async def preview(
+    catalog: Catalog, program: Program, contact: Contact, account: Account | None
+) -> dict[str, str]:
+    """What ``contact`` would be sent: see ``Wording``. The rows are the caller's to see.
+
+    Tokens of a transmission stay as they are, there is none.
+    """
+    texts = await wording(catalog.store, catalog.config, program)
+    return texts.words(contact, account)
+
+
+async def _phrases(store: Store, program: Program) -> dict[str, Phrase]:
+    match program.data:
+        case {"text_id": int(text_id)}:
+            text = await store.get(Text, text_id)
+            return {} if text is None else {"text": compiled(text.data)}
+        case {"template_id": int(template_id)}:
+            template = await store.get(Template, template_id)
+            return {} if template is None else _of_template(template)
+        case {"text": str(spoken)}:
+            return {"tts": compiled(spoken)}
+        case _:
+            return {}
+
+
+def _of_template(template: Template) -> dict[str, Phrase]:
+    return {
+        "subject": compiled(template.subject, Escape.HEADER),
+        "body": compiled(template.body, Escape.HTML),
+        "body_alt": compiled(template.body_alt),
+    }
