@@ -42,6 +42,17 @@ class CampaignChanged(DomainEvent, frozen=True, kw_only=True):
     status: CampaignStatus
 
 
+class TaskFired(DomainEvent, frozen=True, kw_only=True):
+    """A scheduled run was done, or refused (``done`` False); ``note`` says what became of it."""
+
+    task_id: int
+    type: str
+    action: str
+    target_id: int
+    done: bool
+    note: str
+
+
 class ProviderHealth(DomainEvent, frozen=True, kw_only=True):
     """A trunk was taken out of use after repeated failures, or came back."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,6 +17,7 @@ from sqlalchemy import (
     exists,
     false,
     func,
+    literal_column,
     select,
 )
 
@@ -36,12 +38,17 @@ _SHAPES = 512
 
 
 class _Filter(msgspec.Struct, frozen=True):
-    """The part of a condition that shapes the SQL; ``size`` counts the values of an IN."""
+    """The part of a condition that shapes the SQL; ``size`` counts the values of an IN.
+
+    ``word`` is a status asked for: as a literal, because SQLite uses a partial index (``PENDING``)
+    only where it reads the value in the statement.
+    """
 
     field: str
     op: Op
     null: bool
     size: int
+    word: str = ""
 
 
 class _Join(msgspec.Struct, frozen=True):
@@ -121,9 +128,16 @@ def _shape(query: Query) -> tuple[_Filter, ...]:
             condition.op,
             condition.value is None,
             len(_members(condition)) if condition.op is Op.IN else 0,
+            _word(condition),
         )
         for condition in query.conditions
     )
+
+
+def _word(condition: Condition) -> str:
+    """The value where it is one of the few words of an enum."""
+    value = condition.value
+    return value.value if condition.op is Op.EQ and isinstance(value, StrEnum) else ""
 
 
 def _members(condition: Condition) -> Sequence[Any]:
@@ -200,6 +214,8 @@ def _compare(ours: ColumnElement[Any], place: int, part: _Filter) -> ColumnEleme
         ]
         return ours.in_(members) if members else false()
     if part.op is Op.EQ:
+        if part.word:
+            value = literal_column(f"'{part.word}'")
         return ours.is_(None) if part.null else ours == value
     if part.op is Op.GE:
         return ours >= value
