@@ -13,8 +13,8 @@ from engine import recovery, states
 from engine.bus import Bus
 from engine.campaigns import CampaignRunner
 from engine.catalog import Catalog
-from engine.clock import Clock, now
 from engine.check import CampaignCheck, check_campaign
+from engine.clock import Clock, now
 from engine.config import Config
 from engine.delivery import STORE_RETRY_S
 from engine.dispatcher import Dispatcher
@@ -147,6 +147,10 @@ class Engine:
                 runner.scope.cancel()
             return await self._campaign(campaign_id)
 
+    async def check_campaign(self, campaign: Campaign) -> CampaignCheck:
+        """What starting it would do; see ``engine.check``."""
+        return await check_campaign(self.store, self.config, campaign, self._dispatcher.carries)
+
     async def campaign_changed(self, campaign_id: int) -> None:
         """A campaign was edited: pace, program, account and tries hold from the next contact on.
 
@@ -156,10 +160,6 @@ class Engine:
             runner = self._runners.get(campaign_id)
             campaign = await self.store.get(Campaign, campaign_id)
             if runner is None or campaign is None:
-    async def check_campaign(self, campaign: Campaign) -> CampaignCheck:
-        """What starting it would do; see ``engine.check``."""
-        return await check_campaign(self.store, self.config, campaign, self._dispatcher.carries)
-
                 return
             runner.change(await self._work(campaign), campaign.calls_per_minute)
 

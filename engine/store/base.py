@@ -242,6 +242,12 @@ class Store(Protocol):
         """Members after the keyset position, oldest first, that the campaign has not taken."""
         ...
 
+    async def untried_addresses(
+        self, campaign_id: int, group_id: int, after_link_id: int, limit: int
+    ) -> list[Address]:
+        """``new_candidates`` in short, for counting many."""
+        ...
+
     async def due_candidates(
         self, campaign_id: int, now: datetime, exclude: Sequence[int], limit: int
     ) -> list[Candidate]:
@@ -249,12 +255,6 @@ class Store(Protocol):
 
         ``campaign_id`` 0 = those of no campaign. A pending one without ``due_at`` was never asked
         to be sent and is not due.
-    async def untried_addresses(
-        self, campaign_id: int, group_id: int, after_link_id: int, limit: int
-    ) -> list[Address]:
-        """``new_candidates`` in short, for counting many."""
-        ...
-
         """
         ...
 

@@ -150,11 +150,6 @@ class SqliteStore:
             contacts.new_candidates, campaign_id, group_id, after_link_id, limit
         )
 
-    async def due_candidates(
-        self, campaign_id: int, now: datetime, exclude: Sequence[int], limit: int
-    ) -> list[Candidate]:
-        """See ``Store.due_candidates``."""
-        return await self._readers.run(
     async def untried_addresses(
         self, campaign_id: int, group_id: int, after_link_id: int, limit: int
     ) -> list[Address]:
@@ -163,6 +158,11 @@ class SqliteStore:
             contacts.untried_addresses, campaign_id, group_id, after_link_id, limit
         )
 
+    async def due_candidates(
+        self, campaign_id: int, now: datetime, exclude: Sequence[int], limit: int
+    ) -> list[Candidate]:
+        """See ``Store.due_candidates``."""
+        return await self._readers.run(
             contacts.due_candidates, campaign_id, now, frozenset(exclude), limit
         )
 
