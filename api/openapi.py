@@ -61,6 +61,7 @@ TAGS = {
     "providers": "Trunks",
     "recordings": "Voice messages",
     "roles": "Named sets of permissions",
+    "schedules": "What starts, stops or is sent at a later time",
     "smses": "SMS transmissions",
     "spools": "The attempts of a transmission and what each collected",
     "statistics": "How much there is of everything",
@@ -139,7 +140,7 @@ def document(dialects: Iterable[Dialect]) -> dict[str, Any]:
         for route in dialect.routes:
             operations = paths.setdefault(dialect.prefix + route.path, {})
             operations[route.verb.lower()] = writer.operation(dialect, route)
-            tags.setdefault(_tag(dialect, route), TAGS[_subject(route)])
+            tags.setdefault(_tag(dialect, route), TAGS.get(_subject(route), ""))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -347,7 +348,7 @@ def _subject(route: Route) -> str:
 
 def _tag(dialect: Dialect, route: Route) -> str:
     """Resources of another mount stand beside those of the guide, not among them."""
-    return f"{_subject(route)} at {dialect.prefix}" if dialect.prefix else _subject(route)
+    return f"{dialect.prefix}/{_subject(route)}".removeprefix("/")
 
 
 def _worded(schema: dict[str, Any]) -> dict[str, Any]:
