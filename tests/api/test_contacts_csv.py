@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -13,7 +16,8 @@ from api.ictcore.contacts_csv import ContactParser, export_line
 from engine.imports import CHUNK_ROWS, CUT_OFF, FINISHED_KEPT, MAX_ERRORS
 from engine.model import Contact
 from engine.store.base import ContactRow
-from tests.api.node import Node, made
+from tests.api.node import Node, made, running_node
+from tests.support import wait_until
 
 CSV = (
     b"\xef\xbb\xbfphone,first_name,last_name,email,address,custom1,custom2,custom3,description\r\n"
@@ -110,6 +114,170 @@ async def test_the_sample_can_be_imported(node: Node) -> None:
     assert (response.json()["imported"], response.json()["rejected"]) == (2, 0)
 
 
+# --- progress --------------------------------------------------------------------------------
+def lines(count: int, first: int = 0) -> bytes:
+    return b"".join(b"%d,Name,,,,,,,\n" % (1000 + n) for n in range(first, first + count))
+
+
+async def progress(node: Node, group: int) -> list[dict[str, Any]]:
+    response = await node.client.get(f"/groups/{group}/csv/progress")
+    assert response.status_code == 200, response.text
+    found: list[dict[str, Any]] = response.json()
+    return found
+
+
+async def until_stored(node: Node, group: int, contacts: int) -> None:
+    async def stored() -> bool:
+        shown = (await node.client.get(f"/groups/{group}")).json()
+        return bool(shown["contact_total"] >= contacts)
+
+    await wait_until(stored, f"{contacts} contacts in the group")
+
+
+async def test_an_import_shows_how_far_it_is(node: Node) -> None:
+    group, other = [await made(node.client, "/groups", name=name) for name in "ab"]
+    first, last = b"bad\n" + lines(2 * CHUNK_ROWS + 5000), lines(7)
+    go_on = trio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield first
+        await go_on.wait()
+        yield last
+
+    async with trio.open_nursery() as nursery:
+
+        async def post() -> None:
+            response = await node.client.post(f"/groups/{group}/csv", content=body())
+            assert response.json()["imported"] == 2 * CHUNK_ROWS + 5007
+
+        nursery.start_soon(post)
+        await until_stored(node, group, CHUNK_ROWS)
+        [running] = await progress(node, group)
+        assert running["state"] == "running"
+        assert running["imported"] in (CHUNK_ROWS, 2 * CHUNK_ROWS, 3 * CHUNK_ROWS)
+        assert 0 < running["bytes_received"] <= len(first)
+        assert (running["bytes_expected"], running["finished"]) == (None, None)
+        go_on.set()
+    [done] = await progress(node, group)
+    assert done["state"] == "done"
+    assert done["import_id"] == running["import_id"]
+    assert (done["imported"], done["rejected"]) == (2 * CHUNK_ROWS + 5007, 1)
+    assert [error["line"] for error in done["errors"]] == [1]
+    assert done["bytes_received"] == len(first) + len(last)
+    assert running["started"] <= done["finished"]
+    assert await progress(node, other) == []
+    statistics = node.engine.statistics()["imports"]
+    assert (statistics["running"], statistics["imported"]) == (0, 2 * CHUNK_ROWS + 5007)
+
+
+async def test_an_import_cut_off_says_what_it_stored(node: Node) -> None:
+    group = await made(node.client, "/groups", name="g")
+    content = lines(3 * CHUNK_ROWS)
+    head = (
+        f"POST /groups/{group}/csv HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\n"
+        f"Authorization: {node.client.headers['Authorization']}\r\n"
+        f"Content-Length: {len(content) + 1}\r\n\r\n"
+    )
+    async with await node.raw() as stream:
+        await stream.send_all(head.encode() + content)
+        await until_stored(node, group, CHUNK_ROWS)
+
+    async def ended() -> bool:
+        return [one["state"] for one in await progress(node, group)] == ["failed"]
+
+    await wait_until(ended, "the import is over")
+    [cut_off] = await progress(node, group)
+    assert (cut_off["reason"], cut_off["rejected"]) == (CUT_OFF, 0)
+    assert cut_off["bytes_expected"] == len(content) + 1
+    assert cut_off["imported"] % CHUNK_ROWS == 0
+    stored = (await node.client.get(f"/groups/{group}")).json()["contact_total"]
+    assert stored == cut_off["imported"] > 0
+    exported = await node.client.get(f"/groups/{group}/csv")
+    assert exported.text.count("\n") == stored
+    assert node.engine.statistics()["imports"]["failed"] == 1
+
+
+async def test_an_import_into_a_group_that_goes_away_ends(node: Node) -> None:
+    group = await made(node.client, "/groups", name="g")
+    gone = trio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield lines(2 * CHUNK_ROWS)
+        await gone.wait()
+        yield lines(2 * CHUNK_ROWS)
+
+    async with trio.open_nursery() as nursery:
+
+        async def post() -> None:
+            response = await node.client.post(f"/groups/{group}/csv", content=body())
+            assert response.status_code == 404
+
+        nursery.start_soon(post)
+        await until_stored(node, group, CHUNK_ROWS)
+        assert (await node.client.delete(f"/groups/{group}")).status_code == 200
+        gone.set()
+    [failed] = node.engine.imports.of(group)
+    assert failed.failure
+    assert failed.imported >= CHUNK_ROWS
+    assert (await node.client.get(f"/groups/{group}/csv/progress")).status_code == 404
+
+
+async def test_a_body_beyond_the_limit_keeps_what_was_stored(tmp_path: Path) -> None:
+    content = lines(3 * CHUNK_ROWS)
+    async with running_node(tmp_path, max_csv_bytes=len(content) - 1) as node:
+        group = await made(node.client, "/groups", name="g")
+
+        async def body() -> AsyncIterator[bytes]:
+            yield content
+
+        response = await node.client.post(f"/groups/{group}/csv", content=body())
+        assert response.status_code == 413
+        announced = await node.client.post(f"/groups/{group}/csv", content=content)
+        assert announced.status_code == 413
+        [failed] = await progress(node, group)
+        assert failed["state"] == "failed"
+        assert str(len(content) - 1) in failed["reason"]
+        shown = (await node.client.get(f"/groups/{group}")).json()
+        assert shown["contact_total"] == failed["imported"] >= CHUNK_ROWS
+
+
+async def test_several_imports_into_one_group_lose_nothing(node: Node) -> None:
+    group = await made(node.client, "/groups", name="g")
+
+    async def post(first: int) -> None:
+        content = lines(6000, first)
+        response = await node.client.post(f"/groups/{group}/csv", content=content)
+        assert response.json()["imported"] == 6000
+
+    async with trio.open_nursery() as nursery:
+        for number in range(4):
+            nursery.start_soon(post, number * 6000)
+    exported = await node.client.get(f"/groups/{group}/csv")
+    assert sorted(exported.text.splitlines()) == sorted(
+        f'"{1000 + n}","Name","","","","","","",""' for n in range(24_000)
+    )
+    assert len({one["import_id"] for one in await progress(node, group)}) == 4
+
+
+async def test_the_last_imports_are_kept_and_no_more(node: Node) -> None:
+    group = await made(node.client, "/groups", name="g")
+    for number in range(FINISHED_KEPT + 2):
+        await node.client.post(f"/groups/{group}/csv", content=b"%d\n" % (1 + number))
+    ids = [one["import_id"] for one in await progress(node, group)]
+    assert ids == list(range(FINISHED_KEPT + 2, 2, -1))
+
+
+async def test_progress_is_shown_to_whom_the_group_is(node: Node) -> None:
+    group = await made(node.client, "/groups", name="g")
+    await node.client.post(f"/groups/{group}/csv", content=b"1\n")
+    stranger = await node.user("mallory", "user")
+    assert (await stranger.get(f"/groups/{group}/csv/progress")).status_code == 404
+    nobody = await node.speaking()
+    assert (await nobody.get(f"/groups/{group}/csv/progress")).status_code == 401
+    assert len(await progress(node, group)) == 1
+
+
+# --- the parser ------------------------------------------------------------------------------
 @pytest.mark.parametrize("size", [1, 1000, 100_000])
 def test_an_endless_line_costs_one_line_and_no_memory(size: int) -> None:
     data = b"1\n" + b"9" * 100_000 + b"\n2\n" + b"8" * 50_000
@@ -158,10 +326,11 @@ def test_whatever_is_exported_is_imported_the_same(rows: list[ContactRow], size:
 # Pieces of lines that mean something to one rule or another, good and bad.
 WORDS = st.sampled_from(
     [
-        b"+49 30/1234-5", b"923330000000", b"1*2#", b"(+1)", b"4+9", b"9" * 33, b"12345678901234567890",
+        b"+49 30/1234-5", b"923330000000", b"1*2#", b"(+1)", b"4+9", b"9" * 33, b"1" * 20,
         b"phone", b"a@b.c", b"a@b@c", b"@", b"J\xf6rg", "Jörg\u00a0".encode(), "٣".encode(), b"",
         b" ", b"\t", b"'=1", b"''-x", b"O'Brien", b"'x", b"=1", b"x" * 64, b"x" * 65, b"x" * 256,
-        "\u3000x".encode(), "\u2028".encode(), b"\xc2\x85", b"\x00", b"\x1c", b"\x7f", b"\r", b"\xef\xbb\xbf",
+        "\u3000x".encode(), "\u2028".encode(), b"\xc2\x85", b"\x00", b"\x1c", b"\x7f", b"\r",
+        b"\xef\xbb\xbf",
         b"y" * 2100, b"z" * 8193, b'"', b'""', b'"a"', b'" a"', b' "a', b'a"', b'"a""b"', b'"a" ',
     ]
 )  # fmt: skip
@@ -191,7 +360,7 @@ FILE = st.builds(
 def cut(data: bytes, cuts: list[int]) -> list[bytes]:
     """``data`` in pieces that end at these places."""
     places = sorted({0, len(data), *(place % (len(data) + 1) for place in cuts)})
-    return [data[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(places)]
 
 
 def outcome_of(pieces: list[bytes], *, line_by_line: bool) -> tuple[object, ...]:
