@@ -242,11 +242,16 @@ class Text(Entity, frozen=True, kw_only=True):
 
 
 class Program(Entity, frozen=True, kw_only=True):
-    """The logic of a delivery: ``type`` names an entry of ``engine.programs``, fed by ``data``."""
+    """The logic of a delivery: ``type`` names an entry of ``engine.programs``, fed by ``data``.
+
+    ``message_id`` repeats the recording, document, template or text of ``data``, whichever the type
+    has: so that the programs of a message are found.
+    """
 
     name: str
     type: str
     data: dict[str, Any] = {}
+    message_id: int | None = None
     parent_id: int | None = None
 
 

@@ -20,29 +20,47 @@ from engine.model import (
     Campaign,
     CampaignStatus,
     Contact,
+    Document,
     Entity,
     Group,
     Program,
     Provider,
-    Recording,
     Transmission,
     TransmissionStatus,
 )
-from engine.programs import PROGRAMS
+from engine.programs import MESSAGES, PROGRAMS, REFERENCES
 from engine.secrets import keeping_secrets
 from engine.store.base import Condition, Op, Query
+from engine.validation import RESOLUTIONS
 
 if TYPE_CHECKING:
     from engine.catalog import Catalog
 
 
 async def _program(catalog: Catalog, who: Principal, program: Program) -> Program:
+    if program.id:
+        await _program_rests(catalog, program)
     if program.parent_id is not None:
         await catalog.visible(who, Program, program.parent_id)
-    recording_id = program.data.get("recording_id")
-    if recording_id is not None:
-        await catalog.visible(who, Recording, recording_id)
-    return program
+    for name, kind in REFERENCES.items():
+        if name in program.data:
+            await catalog.visible(who, kind, program.data[name])
+    message_id = next((program.data[name] for name in MESSAGES if name in program.data), None)
+    return msgspec.structs.replace(program, message_id=message_id)
+
+
+async def _program_rests(catalog: Catalog, program: Program) -> None:
+    """What a running campaign says is not changed under it."""
+    before = await catalog.store.get(Program, program.id)
+    if before is None or before.data == program.data:
+        return
+    if await _running(catalog, Condition("program_id", Op.EQ, program.id)):
+        raise NotReadyError("Program is used by a running campaign")
+
+
+async def _document(_catalog: Catalog, _who: Principal, document: Document) -> Document:
+    across, down = RESOLUTIONS.get(document.quality, (0, 0))
+    return msgspec.structs.replace(document, resolution_x=across, resolution_y=down)
 
 
 async def _campaign(catalog: Catalog, who: Principal, campaign: Campaign) -> Campaign:
@@ -107,22 +125,28 @@ async def _transmission_rests(_catalog: Catalog, transmission: Transmission) -> 
 
 
 async def _no_campaign_runs(catalog: Catalog, group: Group) -> None:
-    running = Query(
-        conditions=(
-            Condition("group_id", Op.EQ, group.id),
-            Condition("status", Op.EQ, CampaignStatus.RUNNING),
-        ),
-        limit=1,
-    )
-    if await catalog.store.find(Campaign, running):
+    if await _running(catalog, Condition("group_id", Op.EQ, group.id)):
         raise NotReadyError("Group is used by a running campaign")
 
 
-async def _no_program_plays(catalog: Catalog, recording: Recording) -> None:
-    query = Query(conditions=(Condition("type", Op.EQ, "voicemessage"),))
+async def _running(catalog: Catalog, condition: Condition) -> bool:
+    status = Condition("status", Op.EQ, CampaignStatus.RUNNING)
+    query = Query(conditions=(condition, status), limit=1)
+    return bool(await catalog.store.find(Campaign, query))
+
+
+async def _no_program_needs(catalog: Catalog, message: Entity) -> None:
+    parameter = next(name for name, kind in MESSAGES.items() if isinstance(message, kind))
+    types = tuple(kind.name for kind in PROGRAMS.values() if parameter in kind.parameters)
+    query = Query(
+        conditions=(
+            Condition("message_id", Op.EQ, message.id),
+            Condition("type", Op.IN, types),
+        ),
+        limit=1,
+    )
     for program in await catalog.store.find(Program, query):
-        if program.data.get("recording_id") == recording.id:
-            raise ConflictError(f"Recording is used by program {program.id}")
+        raise ConflictError(f"{type(message).__name__} is used by program {program.id}")
 
 
 def _merged_account(account: Account, given: dict[str, Any]) -> dict[str, Any]:
@@ -148,6 +172,7 @@ Merge = Callable[[Any, dict[str, Any]], dict[str, Any]]
 
 COMPLETE: dict[type[Entity], Complete] = {
     Program: _program,
+    Document: _document,
     Campaign: _campaign,
     Transmission: _transmission,
 }
@@ -156,7 +181,7 @@ GUARDS: dict[type[Entity], Guard] = {
     Campaign: _campaign_rests,
     Transmission: _transmission_rests,
     Group: _no_campaign_runs,
-    Recording: _no_program_plays,
+    **dict.fromkeys(MESSAGES.values(), _no_program_needs),
 }
 
 MERGES: dict[type[Entity], Merge] = {

@@ -12,17 +12,25 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from engine.calendar_rules import zone
 from engine.errors import InvalidError
 from engine.model import (
     Account,
     Campaign,
     Contact,
+    Document,
     Entity,
     Group,
+    Permission,
     Program,
     Provider,
     Recording,
+    Role,
+    Service,
+    Template,
+    Text,
     Transmission,
+    User,
 )
 from engine.programs import PROGRAMS
 from engine.screening import normalise_number
@@ -34,17 +42,32 @@ _CONTACT = {
     "custom1": 128, "custom2": 128, "custom3": 128, "description": 255,
 }  # fmt: skip
 
+MAX_TEXT = 4000
+"""Characters of an SMS or of speech: 26 parts in the GSM alphabet, five minutes when read aloud."""
+
 LENGTHS: dict[type[Entity], dict[str, int]] = {
     Contact: _CONTACT,
     Group: {"name": 128, "description": 255},
     Recording: {"name": 128, "description": 255, "type": 8},
+    Document: {"name": 128, "description": 255, "type": 8},
+    Template: {
+        "name": 128, "description": 255, "type": 8, "subject": 255, "body": 1_000_000,
+        "body_alt": 1_000_000,
+    },
+    Text: {"name": 128, "description": 255, "type": 16, "data": MAX_TEXT},
     Program: {"name": 64, "type": 64},
     Campaign: {"source": 128},
     Transmission: {"title": 255, "origin": 128},
     Account: {
         "type": 32, "username": 64, "passwd": 128, "passwd_pin": 32, "first_name": 128,
-        "last_name": 128, "phone": 16, "email": 128, "address": 128,
+        "last_name": 128, "phone": 16, "email": 128, "address": 128, "timezone": 64,
     },
+    User: {
+        "username": 64, "first_name": 128, "last_name": 128, "phone": 16, "email": 128,
+        "address": 128, "company": 128, "language_id": 8,
+    },
+    Role: {"name": 64, "description": 255},
+    Permission: {"name": 64, "description": 255},
     Provider: {
         "name": 128, "type": 32, "host": 255, "transport": 8, "username": 128, "password": 128,
         "dialstring": 255, "prefix": 255, "description": 255,
@@ -63,19 +86,62 @@ RANGES: dict[type[Entity], dict[str, tuple[float, float]]] = {
 REQUIRED: dict[type[Entity], tuple[str, ...]] = {
     Group: ("name",),
     Recording: ("name",),
+    Document: ("name",),
+    Template: ("name",),
+    Text: ("name", "data"),
     Program: ("name",),
     Provider: ("name",),
+    User: ("username",),
+    Role: ("name",),
+    Permission: ("name",),
 }
 
 ACCOUNT_TYPES = frozenset({"account", "extension", "did", "eaddress"})
-PROVIDER_TYPES = frozenset({"sip", "loopback"})  # the gateways there are (engine.model.Provider)
+
+
+class ProviderType(msgspec.Struct, frozen=True):
+    """What a provider of a type is where nobody says otherwise (specs/ictcore.md §2.10)."""
+
+    service: Service
+    port: int
+    transport: str = "tcp"
+    needs_host: bool = True
+
+
+PROVIDER_TYPES = {
+    "sip": ProviderType(Service.VOICE | Service.FAX, 5060, "udp"),
+    "smpp": ProviderType(Service.SMS, 2775),
+    "smtp": ProviderType(Service.EMAIL, 25),
+    "http": ProviderType(Service.SMS, 80, needs_host=False),
+    "emailcmd": ProviderType(Service.EMAIL, 25, needs_host=False),
+    "loopback": ProviderType(Service.VOICE | Service.FAX, 5060, "udp", needs_host=False),
+}
+"""Every type that can be stored; one whose gateway does not run here carries nothing."""
+
 TRANSPORTS = frozenset({"udp", "tcp", "tls"})
+MAX_COUNTRY_ID = 999
+MAX_OFFSET_S = 50_400  # UTC+14, the farthest there is
 MAX_SETTINGS_BYTES = 16_384  # as JSON
 
-_TEXTS = frozenset({"description", "address"})
+RESOLUTIONS: dict[str, tuple[int, int]] = {
+    "basic": (100, 98),
+    "standard": (204, 98),
+    "fine": (204, 196),
+    "super": (204, 391),
+    "superior": (300, 300),
+    "ultra": (408, 391),
+}
+"""Dots per inch, across and down, of a document's quality (specs/ictcore.md §5.8)."""
+
+_MAX_DELAY_MS = 600_000
+_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]*", re.ASCII)
+
+# What may hold line ends.
+_TEXTS = frozenset({"description", "address", "body", "body_alt", "data"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CONTROL_IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _EMAIL = re.compile(r"[^@\s<>,;\"]+@[^@\s<>,;\"]+")
+_PERMISSION = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?|\[?[0-9A-Fa-f:.]+\]?", re.ASCII)
 
 
@@ -121,24 +187,65 @@ def _program(program: Program) -> None:
     for key in kind.requires:
         if not program.data.get(key):
             raise InvalidError(f"{key} is missing", field=key)
+    _speech(program.data.get("text", ""), program.data.get("delay", 0))
+
+
+def _speech(text: str, delay_ms: int) -> None:
+    if len(text) > MAX_TEXT:
+        raise InvalidError(f"text: longer than {MAX_TEXT} characters", field="text")
+    if _CONTROL_IN_TEXT.search(text):
+        raise InvalidError("text: control characters are not allowed", field="text")
+    if not 0 <= delay_ms <= _MAX_DELAY_MS:
+        raise InvalidError(f"delay: must be from 0 to {_MAX_DELAY_MS}", field="delay")
+
+
+def _document(document: Document) -> None:
+    if document.quality not in RESOLUTIONS:
+        raise InvalidError(f"quality: one of {', '.join(RESOLUTIONS)}", field="quality")
+    _type_word(document)
+
+
+def _type_word(message: Document | Recording | Template | Text) -> None:
+    if not _TYPE.fullmatch(message.type):
+        raise InvalidError("type: letters, digits and . _ : + - only", field="type")
 
 
 def _account(account: Account) -> None:
     if account.type not in ACCOUNT_TYPES:
         raise InvalidError(f"type: one of {', '.join(sorted(ACCOUNT_TYPES))}", field="type")
+    if account.timezone:
+        zone(account.timezone)
     _settings(account.settings)
 
 
 def _provider(provider: Provider) -> None:
-    if provider.type not in PROVIDER_TYPES:
+    kind = PROVIDER_TYPES.get(provider.type)
+    if kind is None:
         raise InvalidError(f"type: one of {', '.join(sorted(PROVIDER_TYPES))}", field="type")
     if provider.transport not in TRANSPORTS:
         raise InvalidError(f"transport: one of {', '.join(sorted(TRANSPORTS))}", field="transport")
     if provider.host and not _HOST.fullmatch(provider.host):
         raise InvalidError("host: not a host name or address", field="host")
-    if provider.type == "sip" and not provider.host:
+    if kind.needs_host and not provider.host:
         raise InvalidError("host is missing", field="host")
     _settings(provider.settings)
+
+
+def _user(user: User) -> None:
+    # A colon would end the name in Basic credentials (RFC 7617 §2).
+    if ":" in user.username or not user.username.isprintable():
+        raise InvalidError("username: must be printable, without a colon", field="username")
+    if user.country_id is not None and not 0 <= user.country_id <= MAX_COUNTRY_ID:
+        raise InvalidError(f"country_id: must be from 0 to {MAX_COUNTRY_ID}", field="country_id")
+    if user.timezone_id is not None and abs(user.timezone_id) > MAX_OFFSET_S:
+        raise InvalidError(
+            f"timezone_id: must be from -{MAX_OFFSET_S} to {MAX_OFFSET_S}", field="timezone_id"
+        )
+
+
+def _permission(permission: Permission) -> None:
+    if not _PERMISSION.fullmatch(permission.name):
+        raise InvalidError("name: small letters and digits, joined by _", field="name")
 
 
 def _settings(settings: Mapping[str, Any]) -> None:
@@ -149,6 +256,12 @@ def _settings(settings: Mapping[str, Any]) -> None:
 _SPECIAL: dict[type[Entity], Callable[[Any], None]] = {
     Contact: _contact,
     Program: _program,
+    Document: _document,
+    Recording: _type_word,
+    Template: _type_word,
+    Text: _type_word,
     Account: _account,
     Provider: _provider,
+    User: _user,
+    Permission: _permission,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from engine.errors import NotFoundError, NotReadyError
 from engine.gateway import Call
 from engine.gateway import Program as BoundProgram
 from engine.model import Account, Media, Program, Recording, Service
-from engine.programs import PROGRAMS, Material
+from engine.programs import PROGRAMS, Function, Material, function_of
 from engine.retry import Policy, effective
 from engine.store.base import Candidate, Intent, Store
 from engine.uids import new_uid
@@ -132,19 +132,17 @@ async def prepare(
     """Resolve program, media and caller id. ``retry_delays`` are a campaign's.
 
     Raises ``NotFoundError`` for a missing program, account or recording, ``NotReadyError`` where
-    the program's type has no function here or its recording has no media yet.
+    the program's type is none to be sent (here) or its recording has no media yet.
     """
     program = await store.get(Program, program_id)
     if program is None:
         raise NotFoundError("Program not found")
-    kind = PROGRAMS.get(program.type)
-    if kind is None:
-        raise NotReadyError(f"Programs of type {program.type} cannot be sent by this node")
+    function = function_of(program.type)
     material = Material(recording=await _recording(store, config, program))
     account = await _account(store, account_id)
     return Work(
-        service=kind.service,
-        program=partial(_play_through, kind.function, material),
+        service=PROGRAMS[program.type].service,
+        program=partial(_play_through, function, material),
         program_id=program.id,
         origin=program.type,
         account_id=account_id,
@@ -155,9 +153,7 @@ async def prepare(
     )
 
 
-async def _play_through(
-    function: Callable[[Call, Material], Awaitable[None]], material: Material, call: Call
-) -> None:
+async def _play_through(function: Function, material: Material, call: Call) -> None:
     await function(call, material)
 
 

@@ -10,8 +10,19 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from engine.errors import NotReadyError
 from engine.gateway import Call
-from engine.model import Media, Service
+from engine.model import (
+    Account,
+    Direction,
+    Document,
+    Entity,
+    Media,
+    Recording,
+    Service,
+    Template,
+    Text,
+)
 from engine.programs.voicemessage import voicemessage
 
 
@@ -21,13 +32,27 @@ class Material(msgspec.Struct, frozen=True, kw_only=True):
     recording: Media | None = None
 
 
+Function = Callable[[Call, Material], Awaitable[None]]
+
+
 class ProgramType(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of program: its service, the keys its data must hold, its function."""
+    """One kind of program: its service, the keys its data must and may hold, its function.
+
+    ``function`` is None where no gateway of this node carries it: such a program can be kept but
+    not sent. ``direction`` INBOUND: it waits for what comes in, and is never sent at all.
+    """
 
     name: str
     service: Service
     requires: tuple[str, ...]
-    function: Callable[[Call, Material], Awaitable[None]]
+    takes: tuple[str, ...] = ("account_id",)
+    direction: Direction = Direction.OUTBOUND
+    function: Function | None = None
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Every key its data may hold."""
+        return tuple(dict.fromkeys((*self.requires, *self.takes)))
 
 
 async def _voicemessage(call: Call, material: Material) -> None:
@@ -36,11 +61,49 @@ async def _voicemessage(call: Call, material: Material) -> None:
     await voicemessage(call, material.recording)
 
 
+_IN = Direction.INBOUND
+
+# Services and parameters: specs/ictcore.md §4.1, §5.2.
 PROGRAMS: dict[str, ProgramType] = {
-    "voicemessage": ProgramType(
-        name="voicemessage",
-        service=Service.VOICE,
-        requires=("recording_id",),
-        function=_voicemessage,
-    ),
+    kind.name: kind
+    for kind in (
+        ProgramType(name="voicemessage", service=Service.VOICE, requires=("recording_id",),
+                    function=_voicemessage),
+        ProgramType(name="voicetts", service=Service.VOICE, requires=("text",),
+                    takes=("delay", "account_id")),
+        ProgramType(name="sendfax", service=Service.FAX, requires=("document_id",)),
+        ProgramType(name="sendsms", service=Service.SMS, requires=("text_id",)),
+        ProgramType(name="sendemail", service=Service.EMAIL, requires=("template_id",)),
+        ProgramType(name="receivefax", service=Service.FAX, requires=("account_id",),
+                    direction=_IN),
+        ProgramType(name="faxtoemail", service=Service.FAX, requires=("account_id",),
+                    direction=_IN),
+        ProgramType(name="receivesms", service=Service.SMS, requires=("account_id",),
+                    direction=_IN),
+        ProgramType(name="receiveemail", service=Service.EMAIL, requires=("account_id",),
+                    direction=_IN),
+        ProgramType(name="emailtofax", service=Service.EMAIL, requires=("account_id",),
+                    direction=_IN),
+    )
+}  # fmt: skip
+
+MESSAGES: dict[str, type[Entity]] = {
+    "document_id": Document,
+    "recording_id": Recording,
+    "template_id": Template,
+    "text_id": Text,
 }
+"""Parameters that name a message; a type requires one of them at most."""
+
+REFERENCES: dict[str, type[Entity]] = {**MESSAGES, "account_id": Account}
+"""Parameters that name a row."""
+
+
+def function_of(name: str) -> Function:
+    """What a program of this type does; ``NotReadyError`` where it cannot be sent."""
+    kind = PROGRAMS.get(name)
+    if kind is not None and kind.direction is Direction.INBOUND:
+        raise NotReadyError(f"Programs of type {name} serve what comes in, they cannot be sent")
+    if kind is None or kind.function is None:
+        raise NotReadyError(f"Programs of type {name} cannot be sent by this node")
+    return kind.function

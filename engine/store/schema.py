@@ -180,6 +180,7 @@ sms_text = _entity("sms_text", *_text("name", "description", "type", "data"))
 program = _entity(
     "program",
     *_text("name", "type", "data"),
+    Column("message_id", Big),
     _to("parent_id", "program", gone="SET NULL"),
 )
 
@@ -316,6 +317,7 @@ Index("ux_contact_link", contact_link.c.group_id, contact_link.c.contact_id, uni
 Index("ix_contact_link_order", contact_link.c.group_id, contact_link.c.link_id)
 Index("ix_contact_link_contact_id", contact_link.c.contact_id)
 Index("ix_program_parent_id", program.c.parent_id)
+Index("ix_program_message_id", program.c.message_id)
 Index("ix_campaign_program_id", campaign.c.program_id)
 Index("ix_campaign_group_id", campaign.c.group_id)
 Index("ix_campaign_account_id", campaign.c.account_id)

@@ -179,6 +179,10 @@ def _columns() -> None:
     op.add_column("usr", sa.Column("timezone_id", sa.Integer(), nullable=True))
     op.add_column("usr", sa.Column("permissions", sa.Text(), server_default="[]", nullable=False))
     op.add_column("usr", sa.Column("tokens_from", BIG, nullable=True))
+    op.add_column("program", sa.Column("message_id", BIG, nullable=True))
+    # Until now there were voice messages only, and SQLite.
+    op.execute("UPDATE program SET message_id = json_extract(data, '$.recording_id')")
+    op.create_index("ix_program_message_id", "program", ["message_id"], unique=False)
 
 
 def upgrade() -> None:
