@@ -52,6 +52,11 @@ def string(text: str) -> str:
     return text
 
 
+def lowered(text: str) -> str:
+    """A word that is stored in small letters and that clients spell as they like."""
+    return string(text).lower()
+
+
 def boolean(text: str) -> bool:
     """A flag: 1 or 0, also as words."""
     words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -86,6 +91,7 @@ def spool_status(text: str) -> SpoolStatus:
 SCHEMA: dict[Callable[[str], Any], dict[str, Any]] = {
     integer: {"type": "integer"},
     string: {"type": "string"},
+    lowered: {"type": "string"},
     boolean: {"type": "integer", "enum": [0, 1]},
     epoch: {"type": "integer", "description": "Unix seconds"},
     service_bits: {"type": "integer", "minimum": 0, "maximum": _ALL_SERVICES},

@@ -10,6 +10,7 @@ import structlog
 import trio
 
 from engine import recovery, states
+from engine.accounts import Accounts
 from engine.bus import Bus
 from engine.campaigns import CampaignRunner
 from engine.catalog import Catalog
@@ -46,6 +47,7 @@ class Engine:
         self.clock = clock
         self.bus = Bus()
         self.catalog = Catalog(store, clock, config)
+        self.accounts = Accounts(self.catalog)
         self.messages = Messages(self.catalog)
         self.reports = Reports(self.catalog)
         self.imports = Imports(self.catalog)

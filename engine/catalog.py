@@ -141,13 +141,17 @@ class Catalog:
         """Delete the row; ``NotReadyError`` while it is at work, ``ConflictError`` while used."""
         who.require(f"{FAMILY[kind]}_delete")
         async with self.edits[kind]:
-            row = await self.visible(who, kind, entity_id)
-            guard = GUARDS.get(kind)
-            if guard is not None:
-                await guard(self, row)
-            await self.store.delete(kind, row.id)
-            for follow in self._after_delete[kind]:
-                await follow(row)
+            await self.remove(await self.visible(who, kind, entity_id))
+
+    async def remove(self, row: Entity) -> None:
+        """Delete a row with all that follows, for whoever holds ``edits`` of its kind."""
+        kind = type(row)
+        guard = GUARDS.get(kind)
+        if guard is not None:
+            await guard(self, row)
+        await self.store.delete(kind, row.id)
+        for follow in self._after_delete[kind]:
+            await follow(row)
 
     # --- contacts and groups ---------------------------------------------------------------
     async def link(self, who: Principal, contact_id: int, group_id: int) -> Contact:

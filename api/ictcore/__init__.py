@@ -7,6 +7,7 @@ mounted twice: as the guide documents them, and below /api as deployed servers a
 from __future__ import annotations
 
 from api.ictcore import (
+    account_programs,
     accounts,
     authenticate,
     campaigns,
@@ -26,7 +27,7 @@ from api.routing import Dialect
 
 RESOURCES = (
     authenticate, contacts, groups, recordings, programs, transmissions, spools, campaigns,
-    providers, accounts, statistics,
+    providers, accounts, account_programs, statistics,
 )  # fmt: skip
 
 ICTCORE = Dialect(

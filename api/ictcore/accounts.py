@@ -1,4 +1,4 @@
-"""/accounts: our own addresses (caller ids). Passwords go in and never come out."""
+"""/accounts, and those of one type: /dids, /extensions. Passwords go in and never come out."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import msgspec
 from msgspec import UNSET
 
 from api.ictcore.fields import OWNER_FILTERS, Flag, Settings, Text, changes, read_body, seconds
-from api.ictcore.lists import find
+from api.ictcore.lists import find, page, rows
 from api.paging import Filter, boolean, integer, string
 from api.routing import Ask, Created, Done, Item, Reply, Route, Rows
 from engine.model import Account
-from engine.store.base import Op
+from engine.store.base import Condition, Op
 
 
 class AccountEdit(msgspec.Struct, kw_only=True):
@@ -27,6 +27,7 @@ class AccountEdit(msgspec.Struct, kw_only=True):
     email: Text = UNSET
     address: Text = UNSET
     settings: Settings = UNSET
+    timezone: Text = UNSET
     active: Flag = UNSET
 
 
@@ -48,6 +49,7 @@ class AccountView(msgspec.Struct, kw_only=True):
     email: str
     address: str
     settings: dict[str, Any]
+    timezone: str
     active: int
     user_id: int | None
     created_by: int | None
@@ -80,6 +82,7 @@ def to_json(account: Account) -> AccountView:
         email=account.email,
         address=account.address,
         settings=account.settings,
+        timezone=account.timezone,
         active=int(account.active),
         user_id=account.owner_id,
         created_by=account.owner_id,
@@ -90,14 +93,47 @@ def to_json(account: Account) -> AccountView:
 
 async def create(ask: Ask) -> Reply:
     """POST /accounts."""
-    body = await read_body(ask, AccountBody, creating=True)
-    account = await ask.engine.catalog.create(ask.who, Account(**changes(body)))
+    given = changes(await read_body(ask, AccountBody, creating=True))
+    if "type" in given:
+        given["type"] = given["type"].lower()
+    return await _created(ask, given)
+
+
+async def create_did(ask: Ask) -> Reply:
+    """POST /dids."""
+    given = changes(await read_body(ask, AccountEdit, creating=True))
+    return await _created(ask, {**given, "type": "did"})
+
+
+async def create_extension(ask: Ask) -> Reply:
+    """POST /extensions."""
+    given = changes(await read_body(ask, AccountEdit, creating=True))
+    return await _created(ask, {**given, "type": "extension"})
+
+
+async def _created(ask: Ask, given: dict[str, Any]) -> Reply:
+    account = await ask.engine.catalog.create(ask.who, Account(**given))
     return Created("account_id", account.id)
 
 
 async def index(ask: Ask) -> Reply:
     """GET /accounts."""
     return await find(ask, Account, FILTERS, to_json)
+
+
+async def dids(ask: Ask) -> Reply:
+    """GET /dids."""
+    return await _of_type(ask, "did")
+
+
+async def extensions(ask: Ask) -> Reply:
+    """GET /extensions."""
+    return await _of_type(ask, "extension")
+
+
+async def _of_type(ask: Ask, type_: str) -> Reply:
+    query, limit = page(ask, FILTERS, Condition("type", Op.EQ, type_))
+    return rows(await ask.engine.catalog.find(ask.who, Account, query), limit, to_json)
 
 
 async def show(ask: Ask) -> Reply:
@@ -107,8 +143,10 @@ async def show(ask: Ask) -> Reply:
 
 async def update(ask: Ask) -> Reply:
     """PUT /accounts/{account_id}."""
-    body = await read_body(ask, AccountEdit, creating=False)
-    account = await ask.engine.catalog.update(ask.who, Account, ask.id("account_id"), changes(body))
+    given = changes(await read_body(ask, AccountEdit, creating=False))
+    if not given.get("username"):
+        given.pop("username", None)  # it cannot be taken away
+    account = await ask.engine.catalog.update(ask.who, Account, ask.id("account_id"), given)
     return Item(to_json(account))
 
 
@@ -131,4 +169,13 @@ ROUTES = (
           answer=Item, view=AccountView, body=AccountEdit, statuses=(417,)),
     Route(verb="DELETE", path=_ONE, handler=delete, summary="Delete an account", answer=Done,
           statuses=(417, 423)),
+    Route(verb="POST", path="/dids", handler=create_did, summary="Create a DID", answer=Created,
+          view="account_id", body=AccountEdit, statuses=(417,)),
+    Route(verb="GET", path="/dids", handler=dids, summary="List DIDs", answer=Rows,
+          view=AccountView, filters=FILTERS),
+    Route(verb="POST", path="/extensions", handler=create_extension,
+          summary="Create an extension", answer=Created, view="account_id", body=AccountEdit,
+          statuses=(417,)),
+    Route(verb="GET", path="/extensions", handler=extensions, summary="List extensions",
+          answer=Rows, view=AccountView, filters=FILTERS),
 )  # fmt: skip

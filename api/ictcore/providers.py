@@ -1,7 +1,8 @@
-"""/providers: trunks.
+"""/providers: trunks of every kind.
 
 Additive: ``transport``, ``calls_per_second`` (``cps``) and ``channels``, which may also stand
-inside ``settings``. Passwords go in and never come out.
+inside ``settings``. Passwords, and settings that look like secrets (``api_key``), go in and never
+come out; a PUT of settings without them leaves them as they are.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from api.ictcore.fields import (
     seconds,
 )
 from api.ictcore.lists import find
-from api.paging import Filter, boolean, integer, service_bits, string
+from api.paging import Filter, boolean, integer, lowered, service_bits, string
 from api.routing import Ask, Created, Done, Item, Reply, Route, Rows
 from engine.model import Provider, Service
+from engine.secrets import without_secrets
 from engine.store.base import Op
+from engine.validation import PROVIDER_TYPES
 
 
 class Limits(msgspec.Struct, kw_only=True):
@@ -42,9 +45,10 @@ class Limits(msgspec.Struct, kw_only=True):
 
 
 class ProviderBody(Limits, kw_only=True):
-    """A provider as clients write it: the name is needed, for SIP the host too.
+    """A provider as clients write it: the name is needed, for SIP, SMPP and SMTP the host too.
 
-    ``service_flag`` adds up voice 1, fax 2, SMS 4, e-mail 8.
+    ``type`` is sip, smpp, smtp, http, emailcmd or loopback; it says which ``service_flag`` (voice
+    1, fax 2, SMS 4, e-mail 8 added up) and port there are without them.
     """
 
     name: Text = UNSET
@@ -65,7 +69,10 @@ class ProviderBody(Limits, kw_only=True):
 
 
 class ProviderView(msgspec.Struct, kw_only=True):
-    """A provider as clients read it; ``settings`` is JSON text, "" where there are none."""
+    """A provider as clients read it; ``settings`` is JSON text, "" where there are none.
+
+    Secrets are not among them.
+    """
 
     provider_id: int
     name: str
@@ -96,13 +103,13 @@ FILTERS = {
     "name": Filter("name", Op.EQ, string),
     "node_id": Filter("node_id", Op.EQ, integer),
     "host": Filter("host", Op.EQ, string),
-    "type": Filter("type", Op.EQ, string),
+    "type": Filter("type", Op.EQ, lowered),
     "active": Filter("active", Op.EQ, boolean),
     "service_flag": Filter("service", Op.HAS_BITS, service_bits),
     **OWNER_FILTERS,
 }
 _NAMES = {"cps": "calls_per_second", "service_flag": "service"}
-_PORT = {"tls": 5061}
+_SIPS_PORT = 5061  # RFC 3261 §19.1.2
 
 
 def from_json(body: ProviderBody) -> dict[str, Any]:
@@ -122,7 +129,8 @@ def from_json(body: ProviderBody) -> dict[str, Any]:
 
 
 def to_json(provider: Provider) -> ProviderView:
-    """The provider on the wire, without its password."""
+    """The provider on the wire, without its secrets."""
+    settings = without_secrets(provider.settings)
     return ProviderView(
         provider_id=provider.id,
         name=provider.name,
@@ -135,7 +143,7 @@ def to_json(provider: Provider) -> ProviderView:
         username=provider.username,
         dialstring=provider.dialstring,
         prefix=provider.prefix,
-        settings=orjson.dumps(provider.settings).decode() if provider.settings else "",
+        settings=orjson.dumps(settings).decode() if settings else "",
         description=provider.description,
         register=int(provider.register),
         weight=provider.weight,
@@ -151,12 +159,25 @@ def to_json(provider: Provider) -> ProviderView:
 
 async def create(ask: Ask) -> Reply:
     """POST /providers."""
-    given = from_json(await read_body(ask, ProviderBody, creating=True))
-    given.setdefault("name", "")
-    given.setdefault("port", _PORT.get(given.get("transport", ""), 5060))
-    provider = await ask.engine.catalog.create(ask.who, Provider(**given))
+    given: dict[str, Any] = {"name": "", "type": "sip"}
+    given |= from_json(await read_body(ask, ProviderBody, creating=True))
+    provider = await ask.engine.catalog.create(ask.who, Provider(**{**_defaults(given), **given}))
     await ask.engine.providers_changed()
     return Created("provider_id", provider.id)
+
+
+def _defaults(given: dict[str, Any]) -> dict[str, Any]:
+    """What a provider of its type is where nothing is said; nothing for an unknown one."""
+    kind = PROVIDER_TYPES.get(given["type"])
+    if kind is None:
+        return {}
+    transport = given.get("transport", kind.transport)
+    secure = given["type"] == "sip" and transport == "tls"
+    return {
+        "service": kind.service,
+        "port": _SIPS_PORT if secure else kind.port,
+        "transport": kind.transport,
+    }
 
 
 async def index(ask: Ask) -> Reply:
