@@ -22,6 +22,7 @@ NAMES = {
     "dispatch": "durable dispatch on SQLite through the loopback gateway",
     "pacing": "lag and count error of the pacer, CPM 1 to 60,000",
     "dial": "calls a second over real SIP, beside sipp in the same run",
+    "ingest": "contacts a second by CSV through HTTP, beside csv and sqlite3 alone",
     "concurrent": "calls up with audio at once, and how late their packets leave",
 }
 
