@@ -16,11 +16,12 @@ import typer
 from api.cli_client import AsJson
 from api.cli_config import ConfigFile, Data, read_config
 from api.cli_views import show_rows
-from engine.auth import Passwords, create_user
 from engine.clock import now
 from engine.config import Config
+from engine.enrolment import create_user
 from engine.errors import InvalidError, NotFoundError
 from engine.model import User
+from engine.passwords import Passwords
 from engine.store.base import Condition, Op, Query, Store
 
 T = TypeVar("T")
@@ -28,7 +29,8 @@ T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, help="Users, while the node is stopped.")
 
 Roles = Annotated[
-    list[str] | None, typer.Option("--role", help="user (default) or admin; may be repeated.")
+    list[str] | None,
+    typer.Option("--role", help="user (default), admin, or your own; may be repeated."),
 ]
 
 _COLUMNS = ("user_id", "username", "email", "roles", "active")
@@ -76,7 +78,7 @@ def password(username: str, config: ConfigFile = None, data: Data = None) -> Non
 
     async def change(store: Store) -> None:
         hashed = await Passwords().hash(secret)
-        await _edit(store, username, password_hash=hashed)
+        await _edit(store, username, password_hash=hashed, tokens_from=now())
 
     _run(config, data, change)
     typer.echo(f"password of {username} changed")
@@ -85,7 +87,7 @@ def password(username: str, config: ConfigFile = None, data: Data = None) -> Non
 @app.command()
 def disable(username: str, config: ConfigFile = None, data: Data = None) -> None:
     """Keep a user from logging in; its tokens end at once."""
-    _run(config, data, lambda store: _edit(store, username, active=False))
+    _run(config, data, lambda store: _edit(store, username, active=False, tokens_from=now()))
     typer.echo(f"{username} disabled")
 
 

@@ -19,9 +19,9 @@ from api.server import serve_http
 from api.web import create_app
 from engine import memory
 from engine.app import Engine
-from engine.auth import ensure_admin
 from engine.clock import now
 from engine.config import Config
+from engine.enrolment import ensure_admin
 from engine.errors import InvalidError, OutspoolError, UnavailableError
 from engine.gateway import Gateway
 from engine.store import open_store

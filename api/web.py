@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from api.body import StreamRequest
 from api.cors import mount_cors
-from api.credentials import authenticate
+from api.credentials import asking_address, authenticate
 from api.docs import mount_docs
 from api.ictcore import CLASSIC, ICTCORE
 from api.openapi import document
@@ -56,7 +56,7 @@ def create_app(engine: Engine) -> WebApp:
 
     @app.before_serving
     async def open_authenticator() -> None:
-        app.authenticator = await Authenticator.open(engine.store, engine.config, engine.clock)
+        app.authenticator = await Authenticator.open(engine.people, engine.config)
 
     for dialect in DIALECTS.values():
         for route in dialect.routes:
@@ -71,9 +71,14 @@ def create_app(engine: Engine) -> WebApp:
 
 def _mount(app: WebApp, engine: Engine, dialect: Dialect, route: Route) -> None:
     async def serve(**parts: int | str) -> Response:
-        who = GUEST if route.public else await authenticate(request.headers, app.authenticator)
+        address = asking_address(
+            request.remote_addr or "", request.headers, engine.config.http.trusted_proxies
+        )
+        who = GUEST
+        if not route.public:
+            who = await authenticate(request.headers, app.authenticator, address)
         asked = cast("StreamRequest", request)
-        ask = Ask(engine, app.authenticator, who, parts, asked, request.remote_addr or "")
+        ask = Ask(engine, app.authenticator, who, parts, asked, address)
         return dialect.translator.render(await route.handler(ask))
 
     app.add_url_rule(

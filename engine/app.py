@@ -10,6 +10,7 @@ import structlog
 import trio
 
 from engine import recovery, states
+from engine.access import Access
 from engine.accounts import Accounts
 from engine.bus import Bus
 from engine.campaigns import CampaignRunner
@@ -25,8 +26,11 @@ from engine.gateway import Gateway, Inbound
 from engine.imports import Imports
 from engine.messages import Messages
 from engine.model import Campaign, CampaignStatus, Provider
+from engine.passwords import Passwords
+from engine.people import People
 from engine.reaper import Reaper
 from engine.reports import Reports
+from engine.roles import Roles
 from engine.sends import SingleSends
 from engine.store.base import Condition, Op, Query, Store
 from engine.work import Work, prepare
@@ -48,6 +52,9 @@ class Engine:
         self.bus = Bus()
         self.catalog = Catalog(store, clock, config)
         self.accounts = Accounts(self.catalog)
+        self.access = Access(store, clock)
+        self.people = People(self.catalog, self.access, Passwords())
+        self.roles = Roles(self.catalog, self.access)
         self.messages = Messages(self.catalog)
         self.reports = Reports(self.catalog)
         self.imports = Imports(self.catalog)
@@ -77,6 +84,7 @@ class Engine:
         The gateways outlive the dispatcher, so that calls cut by ``stop`` are hung up properly.
         """
         await recovery.recover(self.store, self.config.retry, self.clock)
+        await self.access.open()
         await self.catalog.secrets.seal_stored(self.store)
         send_inbound, receive_inbound = trio.open_memory_channel[Inbound](MAX_INBOUND)
         async with send_inbound, receive_inbound, trio.open_nursery() as gateways:

@@ -39,6 +39,14 @@ class NotReadyError(OutspoolError):
     """The thing exists but is not in a state for this (already processing, completed …)."""
 
 
+class ThrottledError(NotReadyError):
+    """Too many failed logins; ``retry_after_s`` is how long to wait."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class ForbiddenError(OutspoolError):
     """The caller lacks the permission."""
 

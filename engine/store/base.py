@@ -194,6 +194,13 @@ class Store(Protocol):
         """``update``, and nothing of what stood in the row before is left in the table's file."""
         ...
 
+    async def save_all(self, rows: Sequence[Entity], *, owned: bool = False) -> list[Entity]:
+        """Insert rows (``id`` 0) and replace others, in one transaction: all or none of them.
+
+        With ``owned``, those after the first belong to the first: a new user and its account.
+        """
+        ...
+
     async def delete(self, kind: type[Entity], entity_id: int) -> bool:
         """Delete a row; True where there was one. Contact and Group take their links with them.
 

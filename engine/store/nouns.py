@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sqlite3
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -96,6 +97,16 @@ def overwrite_row(tx: Transaction, entity: E) -> E:
         return update_row(tx, entity)
     finally:
         tx.connection.execute("PRAGMA secure_delete = OFF")
+
+
+def save_rows(tx: Transaction, rows: Sequence[Entity], *, owned: bool) -> list[Entity]:
+    """Insert what has no id yet, replace what has one."""
+    saved: list[Entity] = []
+    for row in rows:
+        if owned and saved:
+            row = msgspec.structs.replace(row, owner_id=saved[0].id)  # noqa: PLW2901
+        saved.append(update_row(tx, row) if row.id else insert_row(tx, row))
+    return saved
 
 
 def set_campaign_status(

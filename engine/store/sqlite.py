@@ -96,6 +96,11 @@ class SqliteStore:
         """See ``Store.overwrite``; the file follows the journal at the next checkpoint."""
         return cast("E", await self._writer.submit(lambda tx: nouns.overwrite_row(tx, entity)))
 
+    async def save_all(self, rows: Sequence[Entity], *, owned: bool = False) -> list[Entity]:
+        """See ``Store.save_all``."""
+        work = partial(nouns.save_rows, rows=rows, owned=owned)
+        return cast("list[Entity]", await self._writer.submit(work, weight=max(1, len(rows))))
+
     async def delete(self, kind: type[Entity], entity_id: int) -> bool:
         """See ``Store.delete``. Rows keep a deleted owner's id, which is never given again."""
         while nouns.detaches(kind) and await self._writer.submit(

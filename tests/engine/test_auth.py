@@ -8,30 +8,38 @@ from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 import trio
 
-from engine.auth import (
+from engine.access import (
     GUEST,
+    PERMISSIONS,
     ROLES,
-    Authenticator,
-    Passwords,
+    Access,
     Principal,
-    Tokens,
-    create_user,
-    ensure_admin,
+    ensure_access,
     principal_of,
 )
-from engine.clock import now
+from engine.auth import MAX_REVOKED, Authenticator
+from engine.catalog import Catalog
+from engine.clock import Clock, now
+from engine.config import LoginConfig
+from engine.enrolment import create_user, ensure_admin
 from engine.errors import (
     ConflictError,
     ForbiddenError,
     InvalidError,
+    ThrottledError,
     UnauthenticatedError,
     UnavailableError,
 )
-from engine.model import Account, Contact, User
+from engine.jwts import Tokens
+from engine.model import Account, Contact, Permission, RevokedToken, Role, User
+from engine.passwords import Passwords
+from engine.people import People
 from engine.store import open_store
 from engine.store.base import Condition, Op, Query, Store
 from tests.support.engine import config_in
@@ -45,6 +53,16 @@ ALICE = User(id=7, username="alice", roles=("user",))
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     async with open_store(config_in(tmp_path), clock=now) as opened:
         yield opened
+
+
+async def authenticator_of(
+    store: Store, folder: Path, clock: Clock = now, **login: Any
+) -> Authenticator:
+    config = config_in(folder, login=LoginConfig(**login))
+    access = Access(store, clock)
+    await access.open()
+    people = People(Catalog(store, clock, config), access, Passwords())
+    return await Authenticator.open(people, config)
 
 
 async def tokens(folder: Path, at: datetime = NOON) -> Tokens:
@@ -77,7 +95,7 @@ def test_what_a_permission_grants(granted: set[str], asked: str, *, may: bool) -
 
 def test_roles_are_icts() -> None:
     user, admin, both = (
-        principal_of(User(username="x", roles=roles))
+        principal_of(User(username="x", roles=roles), ROLES)
         for roles in (("user",), ("admin",), ("user", "admin"))
     )
     for permission in ("contact_create", "campaign_start", "transmission_send", "account_list"):
@@ -88,7 +106,7 @@ def test_roles_are_icts() -> None:
     assert not admin.may("contact_read")
     for permission in ("provider_create", "contact_read", "contact_admin", "campaign_admin"):
         assert both.may(permission)
-    assert principal_of(User(username="x", roles=("wizard",))).permissions == frozenset()
+    assert principal_of(User(username="x", roles=("wizard",)), ROLES).permissions == frozenset()
     assert not GUEST.may("api")
 
 
@@ -142,10 +160,10 @@ async def test_too_many_logins_at_once_are_turned_away() -> None:
 # --- tokens ------------------------------------------------------------------------------------
 async def test_a_token_says_who_until_it_ends(tmp_path: Path) -> None:
     token = (await tokens(tmp_path)).issue(ALICE)
-    assert (await tokens(tmp_path)).user_id(token) == 7
+    assert (await tokens(tmp_path)).read(token).user_id == 7
     for late in (timedelta(seconds=61), timedelta(seconds=-30)):
         with pytest.raises(UnauthenticatedError):
-            (await tokens(tmp_path, NOON + late)).user_id(token)
+            (await tokens(tmp_path, NOON + late)).read(token)
 
 
 async def test_the_claims_are_those_clients_read(tmp_path: Path) -> None:
@@ -153,9 +171,10 @@ async def test_the_claims_are_those_clients_read(tmp_path: Path) -> None:
     header, payload = (json.loads(urlsafe_b64decode(part + "==")) for part in token.split(".")[:2])
     assert header["alg"] == "RS256"
     assert header["kid"]
+    assert len(payload.pop("jti")) >= 16
     assert payload == {
-        "iss": "outspool", "iat": 1767268800, "nbf": 1767268800, "exp": 1767268860,
-        "user_id": "7", "username": "alice", "is_admin": "0",
+        "iss": "outspool", "iat": 1767268800, "nbf": 1767268800, "exp": 1767268860, "epoch": 0,
+        "user_id": "7", "username": "alice", "is_admin": "0", "api-version": "1.0",
     }  # fmt: skip
 
 
@@ -169,7 +188,7 @@ async def test_nothing_but_our_own_signature_counts(tmp_path: Path) -> None:
         f"{head}.{forged[:-2]}.{signature}", f"{head}.{payload}.{signature[:-4]}AAAA", "🙂.🙂.🙂",
     ):  # fmt: skip
         with pytest.raises(UnauthenticatedError):
-            ours.user_id(bad)
+            ours.read(bad)
 
 
 async def test_the_key_is_made_once_and_kept_to_the_owner(tmp_path: Path) -> None:
@@ -183,6 +202,51 @@ async def test_the_key_is_made_once_and_kept_to_the_owner(tmp_path: Path) -> Non
     path.chmod(0o644)
     with pytest.raises(InvalidError, match="0600"):
         await tokens(tmp_path)
+
+
+async def test_an_old_key_verifies_until_it_is_removed(tmp_path: Path) -> None:
+    token = (await tokens(tmp_path)).issue(ALICE)
+    path = tmp_path / "keys" / "jwt.pem"
+    old = path.rename(path.with_name("jwt-2025.pem"))
+    rotated = await tokens(tmp_path)
+    assert rotated.read(token).user_id == 7
+    fresh = rotated.issue(ALICE)
+    old.unlink()
+    alone = await tokens(tmp_path)
+    assert alone.read(fresh).user_id == 7
+    with pytest.raises(UnauthenticatedError):
+        alone.read(token)
+
+
+# --- access ------------------------------------------------------------------------------------
+async def test_the_roles_and_permissions_are_made_once(store: Store) -> None:
+    await ensure_access(store, now)
+    roles = await store.find(Role, Query())
+    assert [(role.id, role.name) for role in roles] == [(1, "user"), (2, "admin")]
+    assert {role.name: frozenset(role.permissions) for role in roles} == ROLES
+    permissions = await store.find(Permission, Query())
+    assert [row.name for row in permissions] == list(PERMISSIONS)
+    await ensure_access(store, now)
+    assert await store.find(Role, Query()) == roles
+    assert await store.find(Permission, Query()) == permissions
+
+
+async def test_a_later_release_adds_only_what_is_new(store: Store) -> None:
+    await ensure_access(store, now)
+    user, _ = await store.find(Role, Query())
+    await store.update(msgspec.structs.replace(user, permissions=("contact", "role_list")))
+    (new,) = await store.find(Permission, Query(conditions=(Condition("name", Op.EQ, "group"),)))
+    await store.delete(Permission, new.id)
+    await ensure_access(store, now)
+    user, _ = await store.find(Role, Query())
+    assert user.permissions == ("contact", "group", "role_list")
+
+
+def test_permissions_are_named_alike() -> None:
+    families = {name for name in PERMISSIONS if "_" not in name}
+    assert {name.partition("_")[0] for name in PERMISSIONS} == families
+    assert len(set(PERMISSIONS)) == len(PERMISSIONS)
+    assert all(names <= set(PERMISSIONS) for names in ROLES.values())
 
 
 # --- users -------------------------------------------------------------------------------------
@@ -205,12 +269,6 @@ async def test_a_given_password_is_used_and_not_told(store: Store) -> None:
     assert await Passwords().verify(admin.password_hash, "given")
 
 
-async def test_a_first_start_that_was_cut_short_is_finished(store: Store) -> None:
-    await store.insert(User(username="admin", roles=tuple(ROLES)))
-    await ensure_admin(store, None, now)
-    assert len(await store.find(Account, Query())) == 1
-
-
 async def test_users_have_known_roles_and_a_name_of_their_own(store: Store) -> None:
     made = await create_user(store, now, username="u", password=WORD, roles=("user",))
     own = Query(conditions=(Condition("owner_id", Op.EQ, made.id),))
@@ -223,7 +281,7 @@ async def test_users_have_known_roles_and_a_name_of_their_own(store: Store) -> N
 
 
 async def test_a_password_that_changed_is_forgotten_at_once(store: Store, tmp_path: Path) -> None:
-    authenticator = await Authenticator.open(store, config_in(tmp_path), now)
+    authenticator = await authenticator_of(store, tmp_path)
     user = await create_user(
         store, now, username="u", password=WORD, roles=("user",), email="u@example.com"
     )
@@ -236,3 +294,88 @@ async def test_a_password_that_changed_is_forgotten_at_once(store: Store, tmp_pa
     with pytest.raises(UnauthenticatedError):
         await authenticator.basic("u", WORD)
     assert (await authenticator.basic("u", "new")).user_id == user.id
+
+
+# --- sessions ----------------------------------------------------------------------------------
+async def logged_in(store: Store, authenticator: Authenticator, name: str = "u") -> str:
+    await create_user(store, now, username=name, password=WORD, roles=("user",))
+    return (await authenticator.login(name, WORD))[1]
+
+
+async def test_a_token_given_back_is_none_also_after_a_restart(
+    store: Store, tmp_path: Path
+) -> None:
+    authenticator = await authenticator_of(store, tmp_path)
+    token = await logged_in(store, authenticator)
+    other = (await authenticator.login("u", WORD))[1]
+    await authenticator.revoke(token)
+    await authenticator.revoke(token)
+    await authenticator.revoke("no token")
+    for again in (authenticator, await authenticator_of(store, tmp_path)):
+        with pytest.raises(UnauthenticatedError):
+            await again.bearer(token)
+        assert (await again.bearer(other)).username == "u"
+
+
+async def test_revoked_tokens_are_forgotten_when_they_would_have_ended(
+    store: Store, tmp_path: Path
+) -> None:
+    at = now()
+    authenticator = await authenticator_of(store, tmp_path, lambda: at)
+    await authenticator.revoke(await logged_in(store, authenticator))
+    await authenticator.sweep()
+    assert await store.count(RevokedToken, Query()) == 1
+    at += timedelta(days=2)
+    await authenticator.sweep()
+    assert await store.count(RevokedToken, Query()) == 0
+    assert authenticator.statistics()["revoked"] == 0
+
+
+async def test_whoever_gives_back_very_many_tokens_gives_back_all(
+    store: Store, tmp_path: Path
+) -> None:
+    authenticator = await authenticator_of(store, tmp_path)
+    kept = await logged_in(store, authenticator)
+    somebody_elses = await logged_in(store, authenticator, "v")
+    for _ in range(MAX_REVOKED + 1):
+        await authenticator.revoke((await authenticator.login("u", WORD))[1])
+    assert await store.count(RevokedToken, Query()) == 0
+    with pytest.raises(UnauthenticatedError):
+        await authenticator.bearer(kept)
+    assert (await authenticator.bearer(somebody_elses)).username == "v"
+    assert await authenticator.bearer((await authenticator.login("u", WORD))[1])
+
+
+# --- throttling --------------------------------------------------------------------------------
+async def test_failures_are_throttled_where_they_come_from(store: Store, tmp_path: Path) -> None:
+    authenticator = await authenticator_of(store, tmp_path, failures_per_account=3)
+    await create_user(store, now, username="u", password=WORD, roles=("user",))
+    for _ in range(3):
+        with pytest.raises(UnauthenticatedError):
+            await authenticator.login("u", "wrong", "10.0.0.1")
+    with pytest.raises(ThrottledError) as caught:
+        await authenticator.basic("u", WORD, "10.0.0.1")
+    assert 0 < caught.value.retry_after_s <= 100
+    assert (await authenticator.basic("u", WORD, "10.0.0.2")).username == "u"
+
+
+async def test_right_passwords_are_never_counted(store: Store, tmp_path: Path) -> None:
+    authenticator = await authenticator_of(store, tmp_path, failures_per_account=1)
+    await create_user(store, now, username="u", password=WORD, roles=("user",))
+
+    async def log_in() -> None:
+        await authenticator.basic("u", WORD, "10.0.0.1")
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(log_in)
+    assert authenticator.statistics()["throttle"]["pairs"] == 0
+
+
+async def test_a_login_that_was_cut_off_is_no_failure(store: Store, tmp_path: Path) -> None:
+    authenticator = await authenticator_of(store, tmp_path, failures_per_account=1)
+    await create_user(store, now, username="u", password=WORD, roles=("user",))
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await authenticator.login("u", "wrong", "10.0.0.1")
+    assert authenticator.statistics()["throttle"]["pairs"] == 0
