@@ -173,7 +173,7 @@ _COPIED = (
 
 async def create(ask: Ask) -> Reply:
     """POST /transmissions."""
-    return await _create(ask, await read_body(ask, TransmissionBody, creating=True))
+    return await create_from(ask, await read_body(ask, TransmissionBody, creating=True))
 
 
 async def create_for_program(ask: Ask) -> Reply:
@@ -189,7 +189,7 @@ async def create_for_program(ask: Ask) -> Reply:
     if not data or not isinstance(data, dict):
         raise InvalidError("Transmission data is missing", field="transmission_data")
     body = decode({**data, "program_id": ask.id("program_id")}, TransmissionBody, creating=True)
-    return await _create(ask, body)
+    return await create_from(ask, body)
 
 
 async def index(ask: Ask) -> Reply:
@@ -273,7 +273,8 @@ async def result(ask: Ask) -> Reply:
     return await spools.results_of(ask, found)
 
 
-async def _create(ask: Ask, body: TransmissionBody) -> Reply:
+async def create_from(ask: Ask, body: TransmissionBody) -> Reply:
+    """Create what a body says: for every route that creates a transmission."""
     if body.direction not in (UNSET, Direction.OUTBOUND):
         raise InvalidError("direction: only outbound can be created", field="direction")
     given = changes(body)
