@@ -293,8 +293,8 @@ def test_origins_come_from_the_environment_too() -> None:
 async def test_every_request_has_a_name(node: Node, path: str) -> None:
     own = await node.client.get(path, headers={"X-Request-Id": "client-7.a_B"})
     assert own.headers["x-request-id"] == "client-7.a_B"
-    for bad in ("", "a b", "x" * 65, 'a"b', "é".encode()):
-        response = await node.client.get(path, headers={"X-Request-Id": bad})
+    for bad in (b"", b"a b", b"x" * 65, b'a"b', b"\xc3\xa9"):
+        response = await node.client.get(path, headers={b"X-Request-Id": bad})
         assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
         assert response.headers["x-content-type-options"] == "nosniff"
 
