@@ -11,10 +11,13 @@ import msgspec
 from engine.auth import Principal
 from engine.catalog import Catalog
 from engine.errors import ConflictError, InvalidError, NotFoundError, NotReadyError
-from engine.model import Account, Campaign, Program, Subscription, User
+from engine.model import Account, Campaign, Direction, Program, Subscription, User
+from engine.programs import PROGRAMS
 from engine.store.base import Condition, Op, Query
 
-INBOUND = ("emailtofax", "faxtoemail", "receiveemail", "receivefax", "receivesms")
+INBOUND = tuple(
+    sorted(name for name, kind in PROGRAMS.items() if kind.direction is Direction.INBOUND)
+)
 """Types of programs that are made for one account: their data's ``account_id``."""
 
 _NAME_LENGTH = 64

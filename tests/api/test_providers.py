@@ -113,26 +113,77 @@ async def test_providers_are_edited_found_and_deleted(node: Node) -> None:
     assert (await node.client.get(f"/providers/{plain}")).status_code == 404
 
 
-async def test_accounts(node: Node) -> None:
-    account = await made(
-        node.client, "/accounts", type="did", username="shop", phone=4420, active=1,
-        settings={"emailtofax_coversheet": "body"},
-    )  # fmt: skip
-    shown = (await node.client.get(f"/accounts/{account}")).json()
-    assert (shown["type"], shown["phone"], shown["active"]) == ("did", "4420", 1)
-    assert shown["settings"] == {"emailtofax_coversheet": "body"}
-    twin = await node.client.post("/accounts", json={"type": "did", "username": "shop"})
-    assert twin.status_code == 417
-    edited = await node.client.put(
-        f"/accounts/{account}", json={**shown, "type": "account", "phone": "1"}
+# specs/ictcore.md §2.10, §4.1
+@pytest.mark.parametrize(
+    ("type_", "service_flag", "port"),
+    [
+        ("SIP", 3, 5060), ("Smpp", 4, 2775), ("SMTP", 8, 25), ("http", 4, 80), ("emailcmd", 8, 25),
+        ("loopback", 3, 5060),
+    ],
+)  # fmt: skip
+async def test_a_type_brings_its_service_and_port(
+    node: Node, type_: str, service_flag: int, port: int
+) -> None:
+    provider = await made(node.client, "/providers", name="t", type=type_, host="192.0.2.9")
+    shown = (await node.client.get(f"/providers/{provider}")).json()
+    assert (shown["service_flag"], shown["port"]) == (service_flag, port)
+    assert shown["type"] == type_.lower()
+    found = (await node.client.get("/providers", params={"type": type_})).json()
+    assert [row["provider_id"] for row in found] == [provider]
+    other = await made(
+        node.client, "/providers", name="o", type=type_, host="192.0.2.9", service_flag=1, port=99
     )
-    assert (edited.json()["type"], edited.json()["phone"]) == ("did", "1")
-    found = await node.client.get("/accounts", params={"type": "did", "active": "yes"})
-    assert [row["account_id"] for row in found.json()] == [account]
-    odd = await node.client.post("/accounts", json={"type": "fridge", "username": "x"})
-    assert odd.status_code == 412
-    assert (await node.client.delete(f"/accounts/{account}")).json() is True
-    operator = await node.user("operator", "user")
-    assert (await operator.post("/accounts", json={"username": "y"})).status_code == 403
-    (own,) = (await operator.get("/accounts")).json()
-    assert own["username"] == "operator"
+    shown = (await node.client.get(f"/providers/{other}")).json()
+    assert (shown["service_flag"], shown["port"]) == (1, 99), "what is said is said"
+
+
+async def test_a_type_without_a_gateway_here_carries_nothing(node: Node) -> None:
+    """This node runs the loopback gateway alone."""
+    smpp = await made(node.client, "/providers", name="m", type="smpp", host="h", service_flag=15)
+    loop = await made(node.client, "/providers", name="l", type="loopback")
+    trunks = node.engine.statistics()["dispatcher"]["trunks"]
+    assert list(trunks) == [loop]
+    shown = (await node.client.get(f"/providers/{smpp}")).json()
+    assert (shown["active"], shown["service_flag"]) == (1, 15)
+
+
+async def test_a_change_holds_at_once(node: Node) -> None:
+    def trunks() -> dict[int, Any]:
+        found: dict[int, Any] = node.engine.statistics()["dispatcher"]["trunks"]
+        return found
+
+    provider = await made(node.client, "/providers", name="l", type="loopback", channels=1)
+    path = f"/providers/{provider}"
+    assert trunks()[provider]["channels"] == 1
+    await node.client.put(path, json={"channels": 7, "cps": 2.5})
+    assert (trunks()[provider]["channels"], trunks()[provider]["calls_per_second"]) == (7, 2.5)
+    await node.client.put(path, json={"active": 0})
+    assert trunks() == {}
+    await node.client.put(path, json={"active": 1})
+    assert list(trunks()) == [provider]
+    await node.client.delete(path)
+    assert trunks() == {}
+
+
+async def test_secrets_in_settings_go_in_and_never_out(node: Node) -> None:
+    settings = {"codec": "PCMA", "api_key": SECRET, "smtp": {"password": SECRET, "port": 25}}
+    provider = await made(
+        node.client, "/providers", name="t", type="loopback", settings=json.dumps(settings)
+    )
+    path = f"/providers/{provider}"
+    shown = (await node.client.get(path)).json()
+    assert json.loads(shown["settings"]) == {"codec": "PCMA", "smtp": {"port": 25}}
+    written_back = await node.client.put(path, json={**shown, "name": "u"})
+    assert SECRET not in written_back.text
+    stored = await node.engine.store.get(Provider, provider)
+    assert stored is not None
+    assert SECRET not in str(stored.settings)
+    assert (await node.engine.catalog.secrets.opened(stored)).settings == settings
+    assert SECRET not in (await node.client.get("/api/providers")).text
+
+
+async def test_lists_spell_providers_as_deployed_servers_do(node: Node) -> None:
+    await made(node.client, "/providers", name="t", type="SIP", host="192.0.2.1", weight=5)
+    (row,) = (await node.client.get("/api/providers")).json()
+    assert (row["type"], row["service_flag"], row["port"]) == ("sip", "3", "5060")
+    assert "password" not in row
