@@ -143,6 +143,8 @@ FIELDS: dict[str, Field] = {
                    "by status."),
     "skipped": Field({"invalid_number": 10}, "Contacts it would refuse, by cause."),
     "duration_s": Field(750, "Seconds it would take at its pace."),
+    "preview": Field(None, "What the first of them would get."),
+    "words": Field({"text": "Hello Ada"}, "The program's texts for one contact, tokens replaced."),
     "complete": Field(1, "0 where there were too many contacts to count them all."),
     # --- providers
     "host": Field("sip.example.com", "Name or address of the far end."),

@@ -12,6 +12,7 @@ from engine import screening
 from engine.config import Config
 from engine.errors import NotFoundError, NotReadyError
 from engine.model import (
+    Account,
     Campaign,
     CampaignStatus,
     Contact,
@@ -20,6 +21,7 @@ from engine.model import (
     Service,
     TransmissionStatus,
 )
+from engine.previews import wording
 from engine.programs import PROGRAMS
 from engine.store.base import Address, Store
 from engine.work import prepare
@@ -31,13 +33,22 @@ BUDGET_S = 20.0
 """What is not counted by then is not; who asked gives up waiting soon after."""
 
 
+class CampaignPreview(msgspec.Struct, frozen=True, kw_only=True):
+    """What the first contact would get: ``words`` as ``engine.previews`` finds them."""
+
+    contact_id: int
+    destination: str
+    words: dict[str, str]
+
+
 class CampaignCheck(msgspec.Struct, frozen=True, kw_only=True):
     """A dry run: counts of contacts, and what stands in the way.
 
     ``dialable`` are new and would be dialled; ``retries`` were tried and would be again;
     ``taken`` are the campaign's transmissions by status; ``skipped`` those it would refuse, by
     cause. ``duration_s`` is what ``dialable`` and ``retries`` take at the campaign's pace. Where
-    not ``complete`` there are more contacts than could be counted in ``BUDGET_S``.
+    not ``complete`` there are more contacts than could be counted in ``BUDGET_S``. ``preview`` is
+    of the first that is dialable.
     """
 
     contacts: int
@@ -48,7 +59,7 @@ class CampaignCheck(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
     duration_s: float
     complete: bool
-    first: Contact | None
+    preview: CampaignPreview | None
 
 
 async def check_campaign(
@@ -72,7 +83,7 @@ async def check_campaign(
         problems=tuple(await _problems(store, config, campaign, provided=carries(service))),
         duration_s=(count.dialable + retries) * 60 / campaign.calls_per_minute,
         complete=complete,
-        first=await store.get(Contact, count.first_id),
+        preview=await _preview(store, config, campaign, program, count),
     )
 
 
@@ -84,17 +95,18 @@ class _Count:
         self._allowed_prefixes = allowed_prefixes
         self.dialable = 0
         self.skipped: Counter[str] = Counter()
-        self.first_id = 0
+        self.first: tuple[int, str] | None = None  # contact, destination
 
     def add(self, address: Address) -> None:
-        _, cause = screening.screen_address(
+        destination, cause = screening.screen_address(
             address.phone, address.email, self._service, self._allowed_prefixes
         )
         if cause:
             self.skipped[cause] += 1
             return
         self.dialable += 1
-        self.first_id = self.first_id or address.contact_id
+        if self.first is None:
+            self.first = (address.contact_id, destination)
 
 
 async def _look_through(store: Store, campaign: Campaign, count: _Count) -> bool:
@@ -110,6 +122,23 @@ async def _look_through(store: Store, campaign: Campaign, count: _Count) -> bool
             after = found[-1].link_id
             await trio.lowlevel.checkpoint()
     return False
+
+
+async def _preview(
+    store: Store, config: Config, campaign: Campaign, program: Program | None, count: _Count
+) -> CampaignPreview | None:
+    if program is None or count.first is None:
+        return None
+    contact_id, destination = count.first
+    contact = await store.get(Contact, contact_id)
+    if contact is None:  # deleted a moment ago
+        return None
+    account_id = campaign.account_id
+    account = None if account_id is None else await store.get(Account, account_id)
+    texts = await wording(store, config, program)
+    return CampaignPreview(
+        contact_id=contact_id, destination=destination, words=texts.words(contact, account)
+    )
 
 
 async def _problems(

@@ -22,6 +22,7 @@ from api.ictcore.fields import (
 from api.ictcore.lists import page, rows
 from api.paging import Filter, integer, string
 from api.routing import Ask, Created, Done, Item, Reply, Route, Rows
+from engine.check import CampaignCheck
 from engine.model import Campaign, Program
 from engine.results import Disposition
 from engine.store.base import Op
@@ -73,12 +74,21 @@ class CampaignView(msgspec.Struct, kw_only=True):
     tally: dict[str, int] | None = None
 
 
+class CampaignPreviewView(msgspec.Struct, kw_only=True):
+    """What the first contact would get; ``words`` are the program's texts, tokens replaced."""
+
+    contact_id: int
+    destination: str
+    words: dict[str, str]
+
+
 class CampaignCheckView(msgspec.Struct, kw_only=True):
     """What a campaign would do if it were started now; nothing is sent or written.
 
     ``dialable`` contacts would be dialled for the first time, ``retries`` once more; ``taken`` are
     those it has dealt with, by status, ``skipped`` those it would refuse, by cause. ``duration_s``
     is what it takes at the campaign's pace. ``complete`` is 0 where time ran out while counting.
+    ``preview`` is for who may read contacts.
     """
 
     campaign_id: int
@@ -92,6 +102,7 @@ class CampaignCheckView(msgspec.Struct, kw_only=True):
     skipped: dict[str, int]
     duration_s: float
     complete: int
+    preview: CampaignPreviewView | None
 
 
 FILTERS = {
@@ -215,7 +226,17 @@ async def check(ask: Ask) -> Reply:
             skipped=found.skipped,
             duration_s=plain(round(found.duration_s, 1)),
             complete=int(found.complete),
+            preview=_preview(found) if ask.who.may("contact_read") else None,
         )
+    )
+
+
+def _preview(found: CampaignCheck) -> CampaignPreviewView | None:
+    shown = found.preview
+    if shown is None:
+        return None
+    return CampaignPreviewView(
+        contact_id=shown.contact_id, destination=shown.destination, words=shown.words
     )
 
 

@@ -1,67 +1,16 @@
-"""/programs, /campaigns, /transmissions and /spools over HTTP, on a node that really dials."""
+"""/programs and /campaigns over HTTP, on a node that really dials."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import trio
 
-from engine.bus import Subscription
-from engine.events import CampaignChanged, TransmissionEnded
-from engine.model import CampaignStatus
-from gateways.loopback.script import Script
-from tests.api.node import Node, made, made_program, running_node
-
-DEADLINE_S = 30.0
-QUICK = Script(speed=0)
-
-
-async def prepared(client: httpx.AsyncClient, contacts: int = 0) -> tuple[int, int]:
-    """A program and a group of that many people."""
-    program = await made_program(client)
-    group = await made(client, "/groups", name="people")
-    lines = "".join(f"{1000 + n}\n" for n in range(contacts))
-    if lines:
-        await client.post(f"/groups/{group}/csv", content=lines)
-    return program, group
-
-
-async def provider(client: httpx.AsyncClient, **settings: Any) -> int:
-    body = {"name": "trunk", "type": "loopback", "settings": {"speed": 0, **settings}}
-    return await made(client, "/providers", **body)
-
-
-async def run(node: Node, campaign: int) -> None:
-    """Start a campaign and wait for its end."""
-    with node.engine.bus.subscribe(10_000) as events:
-        started = await node.client.put(f"/campaigns/{campaign}/start")
-        assert (started.status_code, started.json()) == (200, True), started.text
-        with trio.fail_after(DEADLINE_S):
-            await ended(events)
-
-
-async def ended(events: Subscription) -> None:
-    while True:
-        event = await events.get()
-        if isinstance(event, CampaignChanged) and event.status is CampaignStatus.COMPLETED:
-            return
-
-
-async def sent(node: Node, transmission: int, verb: str = "send") -> int:
-    """Send one and wait for its end; returns the spool's id."""
-    with node.engine.bus.subscribe(10_000) as events:
-        response = await node.client.post(f"/transmissions/{transmission}/{verb}", content=b"[]")
-        assert response.status_code == 200, response.text
-        with trio.fail_after(DEADLINE_S):
-            while not isinstance(await events.get(), TransmissionEnded):
-                pass
-    spool_id = response.json()["spool_id"]
-    assert isinstance(spool_id, int)
-    return spool_id
+from tests.api.dialling import DEADLINE_S, ended, prepared, provider, run
+from tests.api.node import Node, made, made_program
 
 
 async def test_a_campaign_from_nothing_to_its_end(node: Node) -> None:
@@ -209,98 +158,154 @@ async def test_programs(node: Node) -> None:
     assert (await node.client.delete(f"/programs/{program}")).status_code == 417
 
 
-@pytest.mark.parametrize("verb", ["PUT", "POST"])
-@pytest.mark.parametrize("nested", [False, True])
-async def test_the_shortcut_takes_both_verbs_and_both_bodies(
-    node: Node, verb: str, *, nested: bool
-) -> None:
-    program = await made_program(node.client)
-    contact = await made(node.client, "/contacts", phone="123")
-    body: dict[str, Any] = {"contact_id": str(contact), "title": "hi"}
-    if nested:
-        body = {"program_data": {"name": "ignored"}, "transmission_data": body}
-    path = f"/programs/{program}/transmissions"
-    response = await node.client.request(verb, path, json=body)
-    transmission = response.json()["transmission_id"]
-    (row,) = (await node.client.get(path)).json()
-    assert (row["transmission_id"], row["title"]) == (transmission, "hi")
-    assert row["contact"]["phone"] == row["contact_phone"] == "123"
-    assert row["status"] == "pending"
-    assert (await node.client.request(verb, path, json={})).status_code == 412
-
-
-async def test_a_transmission_is_sent_once(tmp_path: Path) -> None:
-    async with running_node(tmp_path, QUICK) as node:
-        await provider(node.client, digits="42")
-        program = await made_program(node.client)
-        transmission = await made(
-            node.client, "/transmissions", program_id=program, phone=923001234567, first_name="A"
-        )
-        path = f"/transmissions/{transmission}"
-        assert (await node.client.get(f"{path}/status")).json() == {"status": "pending"}
-        spool = await sent(node, transmission)
-        assert (await node.client.get(f"{path}/status")).json() == {"status": "completed"}
-        assert (await node.client.get(f"/spools/{spool}/status")).json() == {"status": "completed"}
-        (detail,) = (await node.client.get(f"{path}/detail")).json()
-        assert detail["spool_id"] == spool
-        assert detail["response"] == "answered"
-        assert detail["destination"] == "923001234567"
-        times = [detail[f"time_{name}"] for name in ("spool", "start", "connect", "end")]
-        assert times == sorted(times)
-        assert len(detail["call_id"]) == 36
-        results = (await node.client.get(f"{path}/result")).json()
-        assert results == (await node.client.get(f"/spools/{spool}/result")).json()
-        assert "42" in "".join(row["data"] for row in results)
-        named = await node.client.get(f"{path}/result", params={"name": results[0]["name"]})
-        assert results[0] in named.json()
-        for verb in ("send", "retry"):
-            assert (await node.client.post(f"{path}/{verb}")).status_code == 423
-        assert (await node.client.put(path, json={"contact_id": 999})).status_code == 423
-        assert (await node.client.put(path, json={"title": "new"})).json()["title"] == "new"
-        assert (await node.client.get(f"{path}/status")).json() == {"status": "completed"}
-
-
-async def test_a_failed_one_may_be_retried(node: Node) -> None:
+async def test_a_campaign_shows_what_became_of_it(node: Node) -> None:
     trunk = await provider(node.client, busy=1)
-    program = await made_program(node.client)
-    transmission = await made(node.client, "/transmissions", program_id=program, phone="1")
-    path = f"/transmissions/{transmission}"
-    await sent(node, transmission)
-    failed = (await node.client.get(path)).json()
-    assert (failed["status"], failed["response"]) == ("failed", "busy")
-    changed = await node.client.put(f"/providers/{trunk}", json={"settings": {"speed": 0}})
-    assert changed.status_code == 200
-    await sent(node, transmission, "retry")
-    after = (await node.client.get(path)).json()
-    assert (after["status"], after["response"], after["try_done"]) == ("completed", "answered", 2)
-    assert len((await node.client.get(f"{path}/detail")).json()) == 2
-    filtered = await node.client.get(f"{path}/detail", params={"response": "busy"})
-    assert len(filtered.json()) == 1
-
-
-async def test_transmissions_filter_edit_and_go(node: Node) -> None:
-    program = await made_program(node.client)
-    ids = [
-        await made(node.client, "/transmissions", program_id=program, phone=f"10{n}")
-        for n in range(3)
-    ]
-    found = await node.client.get("/transmissions", params={"contact_phone": "101"})
-    assert [row["transmission_id"] for row in found.json()] == [ids[1]]
-    for args in ({"status": "pend"}, {"service_flag": 1}, {"origin": "voicemessage"}):
-        assert len((await node.client.get("/transmissions", params=args)).json()) == 3
-    for args in ({"status": "failed"}, {"service_flag": 8}, {"program_id": 999}):
-        assert (await node.client.get("/transmissions", params=args)).json() == []
-    edited = await node.client.put(f"/transmissions/{ids[0]}", json={"try_allowed": 3})
-    assert edited.json()["try_allowed"] == 3
-    assert (await node.client.delete(f"/transmissions/{ids[0]}")).json() is True
-    assert (await node.client.get(f"/transmissions/{ids[0]}")).status_code == 404
-    bodies: tuple[dict[str, Any], ...] = (
-        {},
-        {"program_id": program},
-        {"program_id": program, "phone": "x"},
-        {"program_id": program, "phone": "1", "direction": "inbound"},
+    program, group = await prepared(node.client, 3)
+    await node.client.post(f"/groups/{group}/csv", content="1000000\n")
+    campaign = await made(
+        node.client, "/campaigns", program_id=program, group_id=group, cpm=600_000, delay="5"
     )
-    for body in bodies:
-        response = await node.client.post("/transmissions", json=body)
-        assert response.status_code == 412, body
-    assert (await node.client.get("/spools/1/status")).status_code == 404
+    path = f"/campaigns/{campaign}"
+    fresh = (await node.client.get(path)).json()
+    assert (fresh["successful"], fresh["failed"], fresh["reason"]) == (0, 0, "")
+    await run(node, campaign)
+    shown = (await node.client.get(path)).json()
+    assert (shown["successful"], shown["failed"], shown["reason"]) == (0, 4, "busy")
+    await node.client.put(f"/providers/{trunk}", json={"settings": {"speed": 0}})
+    await node.client.post(f"/groups/{group}/csv", content="1000001\n")
+    await run(node, campaign)
+    shown = (await node.client.get(path)).json()
+    assert (shown["successful"], shown["failed"], shown["reason"]) == (1, 4, "busy")
+
+
+async def test_everybody_is_tried_as_often_as_allowed_and_no_more(node: Node) -> None:
+    await provider(node.client, busy=1)
+    program, group = await prepared(node.client, 5)
+    campaign = await made(
+        node.client, "/campaigns", program_id=program, group_id=group, cpm=600_000, try_allowed=3,
+        retry_delays={"busy": 0},
+    )  # fmt: skip
+    await run(node, campaign)
+    rows = (await node.client.get("/transmissions", params={"campaign_id": campaign})).json()
+    assert [(row["status"], row["try_done"]) for row in rows] == [("failed", 3)] * 5
+    spools = (await node.client.get("/spools", params={"campaign_id": campaign})).json()
+    assert Counter(spool["transmission_id"] for spool in spools) == {
+        row["transmission_id"]: 3 for row in rows
+    }
+
+
+async def test_retry_delays_are_shown_and_changed(node: Node) -> None:
+    program, group = await prepared(node.client)
+    campaign = await made(
+        node.client, "/campaigns", program_id=program, group_id=group,
+        retry_delays={"busy": 60, "no_answer": 120.5, "failed": "30"},
+    )  # fmt: skip
+    path = f"/campaigns/{campaign}"
+    shown = (await node.client.get(path)).json()
+    assert shown["retry_delays"] == {"busy": 60, "no_answer": 120.5, "failed": 30}
+    changed = await node.client.put(path, json={**shown, "retry_delays": {"busy": 5}})
+    assert changed.json()["retry_delays"] == {"busy": 5}
+    # PHP writes an empty map as an empty list.
+    for empty, left in ((None, {"busy": 5}), ("", {"busy": 5}), ([], {})):
+        changed = await node.client.put(path, json={"retry_delays": empty})
+        assert changed.json()["retry_delays"] == left
+    assert (await node.client.put(path, json={"retry_delays": {"bus": 5}})).status_code == 412
+
+
+async def test_a_delay_changed_while_a_call_is_up_holds_for_its_result(node: Node) -> None:
+    await provider(node.client, busy=1, ring_s=0.5, speed=1)
+    program, group = await prepared(node.client, 1)
+    campaign = await made(
+        node.client, "/campaigns", program_id=program, group_id=group, cpm=600_000, try_allowed=2,
+        retry_delays={"busy": 0},
+    )  # fmt: skip
+    with node.engine.bus.subscribe() as events:
+        await node.client.put(f"/campaigns/{campaign}/start")
+        with trio.fail_after(DEADLINE_S):
+            while getattr(await events.get(), "stage", "") != "left":
+                pass
+            await node.client.put(f"/campaigns/{campaign}", json={"retry_delays": {"busy": 900}})
+            while getattr(await events.get(), "response", "") != "busy":
+                pass
+    (row,) = (await node.client.get("/transmissions")).json()
+    assert (row["status"], row["try_done"]) == ("pending", 1)
+    assert 900 <= row["due_at"] - row["last_run"] < 900 + DEADLINE_S
+
+
+def everything(node: Node) -> list[str]:
+    """The whole database as text."""
+    with sqlite3.connect(node.engine.config.data_path / "outspool.db") as connection:
+        lines = list(connection.iterdump())
+    connection.close()
+    return lines
+
+
+async def test_a_check_says_what_a_start_would_do_and_does_nothing(node: Node) -> None:
+    recording = await made(node.client, "/messages/recordings", name="empty")
+    program = await made(node.client, "/programs/voicemessage", name="p", recording_id=recording)
+    _, group = await prepared(node.client, 4)
+    mail = await made(node.client, "/contacts", email="ada@example.com")
+    await node.client.put(f"/contacts/{mail}/link/{group}")
+    campaign = await made(node.client, "/campaigns", program_id=program, group_id=group, cpm=30)
+    before = everything(node)
+    response = await node.client.post(f"/campaigns/{campaign}/check")
+    (first, *_) = (await node.client.get(f"/groups/{group}/contacts")).json()
+    assert response.json() == {
+        "campaign_id": campaign,
+        "status": "new",
+        "ready": 0,
+        "problems": [f"Recording {recording} has no media yet", "No provider available"],
+        "contacts": 5,
+        "dialable": 4,
+        "retries": 0,
+        "taken": dict.fromkeys(("pending", "processing", "completed", "failed", "invalid"), 0),
+        "skipped": {"missing_number": 1},
+        "duration_s": 8,
+        "complete": 1,
+        "preview": {"contact_id": first["contact_id"], "destination": "1000", "words": {}},
+    }  # fmt: skip
+    assert everything(node) == before
+
+
+async def test_a_check_knows_whom_the_campaign_has_dealt_with(node: Node) -> None:
+    await provider(node.client, busy=1)
+    program, group = await prepared(node.client, 3)
+    mail = await made(node.client, "/contacts", email="ada@example.com")
+    await node.client.put(f"/contacts/{mail}/link/{group}")
+    campaign = await made(
+        node.client, "/campaigns", program_id=program, group_id=group, cpm=600_000
+    )
+    path = f"/campaigns/{campaign}"
+    ready = (await node.client.post(f"{path}/check")).json()
+    assert (ready["ready"], ready["problems"], ready["dialable"]) == (1, [], 3)
+    await run(node, campaign)
+    await node.client.post(f"/groups/{group}/csv", content="2000\n2001\n")
+    after = (await node.client.post(f"{path}/check")).json()
+    assert (after["contacts"], after["dialable"], after["skipped"]) == (6, 2, {})
+    assert after["taken"] == {
+        "pending": 0, "processing": 0, "completed": 0, "failed": 3, "invalid": 1,
+    }  # fmt: skip
+    assert after["preview"]["destination"] == "2000"
+    other = await node.user("other", "user")
+    assert (await other.post(f"{path}/check")).status_code == 404
+
+
+async def test_a_check_previews_the_words_of_the_first_contact(node: Node) -> None:
+    program = await made(
+        node.client, "/programs/voicetts", name="p", text="Hello [contact:first_name]!"
+    )
+    group = await made(node.client, "/groups", name="people")
+    for name, phone in (("Ada", ""), ("Bob", "4711")):
+        contact = await made(
+            node.client, "/contacts", first_name=name, phone=phone, email="x@example.com"
+        )
+        await node.client.put(f"/contacts/{contact}/link/{group}")
+    campaign = await made(node.client, "/campaigns", program_id=program, group_id=group)
+    found = (await node.client.post(f"/campaigns/{campaign}/check")).json()
+    assert found["preview"] == {
+        "contact_id": contact, "destination": "4711", "words": {"tts": "Hello Bob!"},
+    }  # fmt: skip
+    assert found["ready"] == 0
+    assert found["problems"] == [
+        "Programs of type voicetts cannot be sent by this node", "No provider available",
+    ]  # fmt: skip

@@ -30,6 +30,7 @@ from engine.model import (
 from engine.results import interrupted, screened
 from engine.store.base import Begun, Candidate, Query, Store
 from tests.suites.store_nouns_suite import NounSuite
+from tests.suites.store_recovery_suite import RecoverySuite
 from tests.suites.store_scene import ANSWERED, AT, BUSY, Scene, set_scene
 from tests.suites.store_walk import Walk
 
@@ -38,7 +39,7 @@ SOON = AT + timedelta(minutes=1)
 SCREENED = screened("invalid_number")
 
 
-class StoreSuite(NounSuite):
+class StoreSuite(RecoverySuite, NounSuite):
     """The hot path, campaigns and counters."""
 
     def fresh(self) -> AbstractAsyncContextManager[Store]:
@@ -315,7 +316,7 @@ class StoreSuite(NounSuite):
         await scene.finish(Begun(4711, 4712, 1))
         assert await scene.store.count(Transmission, Query()) == 0
 
-    # --- campaigns, recovery, reports ------------------------------------------------------------
+    # --- campaigns, reports ------------------------------------------------------------
 
     async def test_campaign_status(self, scene: Scene) -> None:
         store, key = scene.store, scene.campaign.id
@@ -329,17 +330,19 @@ class StoreSuite(NounSuite):
         with pytest.raises(NotFoundError):
             await store.set_campaign_status(4711, CampaignStatus.RUNNING, AT)
 
-    async def test_interrupted_spools(self, scene: Scene) -> None:
-        begun = await scene.begin(await scene.members(4))
-        await scene.finish(begun[0])
-        scene.store.connected(begun[1].spool_id, SOON)
-        await scene.finish(begun[2], BUSY, PENDING, SOON)
-        open_ones = {begun[1].spool_id, begun[3].spool_id}
-        found = await scene.store.interrupted_spools(1, 10)
-        assert {one.spool.id for one in found} == open_ones
-        assert all(one.transmission.id == one.spool.transmission_id for one in found)
-        assert len(await scene.store.interrupted_spools(1, 1)) == 1
-        assert await scene.store.interrupted_spools(2, 10) == []
+    async def test_untried_addresses_are_the_new_candidates_in_short(self, scene: Scene) -> None:
+        members = await scene.members(5)
+        contact = await scene.store.insert(Contact(email="ada@example.com"))
+        await scene.store.link(contact.id, scene.group.id)
+        await scene.begin(members[1:2])
+        for after, limit in ((0, 10), (0, 2), (members[1].link_id, 10), (10**6, 10)):
+            found = await self._new(scene, after, limit)
+            short = await scene.store.untried_addresses(
+                scene.campaign.id, scene.group.id, after, limit
+            )
+            assert short == [
+                (one.link_id, one.contact.id, one.contact.phone, one.contact.email) for one in found
+            ]
 
     async def test_counts(self, scene: Scene) -> None:
         begun = await scene.begin(await scene.members(3))
