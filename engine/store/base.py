@@ -146,8 +146,8 @@ class Interrupted(msgspec.Struct, frozen=True, kw_only=True):
     transmission: Transmission
 
 
-class ContactRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One line of an import, already validated; as JSON an array, which is how it is stored."""
+class ContactRow(msgspec.Struct, frozen=True, gc=False):
+    """One line of an import, already validated; texts only, so nothing for the collector."""
 
     phone: str = ""
     first_name: str = ""
@@ -343,7 +343,7 @@ class Store(Protocol):
         ...
 
     async def counts(self, owner_id: int | None) -> dict[str, int]:
-        """The statistics keys of the guide, of one owner or of all."""
+        """The statistics keys of the guide and of its clients, of one owner or of all; quick."""
         ...
 
     def statistics(self) -> Mapping[str, Any]:

@@ -21,13 +21,13 @@ from sqlalchemy import (
     update,
 )
 
-from engine.errors import InvalidError, NotFoundError
+from engine.errors import NotFoundError
 from engine.model import Contact, Group, Transmission
 from engine.store import queries, schema
 from engine.store.base import Address, Candidate, ContactRow
 from engine.store.codec import codec, micros, moment, uid_bytes
 from engine.store.rows import columns
-from engine.store.statements import Statement, as_json
+from engine.store.statements import Bulk, Statement, as_json, given, source
 from engine.store.transaction import Transaction
 
 _link, _contact, _group = schema.contact_link, schema.contact, schema.contact_group
@@ -65,38 +65,21 @@ def import_rows(
     rows: Sequence[ContactRow],
     at: datetime,
 ) -> int:
-    """Create the contacts and link them.
-
-    The rows go in as one JSON text: one step of one statement, in which the driver does without the
-    interpreter lock, whatever else the node is busy with.
-    """
+    """Create the contacts and link them."""
     if not _ADD.run(tx.connection, group_id=group_id, more=len(rows)).rowcount:
         raise NotFoundError(f"Group {group_id} not found")
-    if not rows:
-        return 0
     first = _last_id(tx.connection) + 1
     _CONTACTS.run(
         tx.connection,
-        rows=_as_json(rows),
+        [(place, *msgspec.structs.astuple(row)) for place, row in enumerate(rows)],
         first=first,
         uids=uid_bytes(len(rows)),
         owner_id=owner_id,
         stamp=micros(at),
     )
     _LINKS.run(tx.connection, group_id=group_id, first=first)
+    tx.tally.contacts(len(rows), owner_id)
     return len(rows)
-
-
-def _as_json(rows: Sequence[ContactRow]) -> str:
-    text = msgspec.json.encode(rows).decode()
-    # SQLite ends a text of JSON at its first NUL: half of it would be stored.
-    if "\\u0000" in text and any("\0" in value for row in rows for value in _texts(row)):
-        raise InvalidError("control characters are not allowed")
-    return text
-
-
-def _texts(row: ContactRow) -> tuple[str, ...]:
-    return msgspec.structs.astuple(row)
 
 
 def _last_id(connection: sqlite3.Connection) -> int:
@@ -196,19 +179,20 @@ _ADD = Statement(
 )
 
 
-_row = func.json_each(bindparam("rows")).table_valued("key", "value", name="v")
-_CONTACTS = Statement(
+_row = source("place", *_TEXTS)
+_CONTACTS = Bulk(
+    _row,
     insert(_contact).from_select(
         ["id", "uid", "owner_id", "created_at", "updated_at", *_TEXTS],
         select(
-            bindparam("first", type_=Integer) + _row.c.key,
-            func.substr(bindparam("uids"), _row.c.key * _UID_BYTES + 1, _UID_BYTES),
+            bindparam("first", type_=Integer) + _row.c.place,
+            func.substr(bindparam("uids"), _row.c.place * _UID_BYTES + 1, _UID_BYTES),
             bindparam("owner_id"),
             bindparam("stamp"),
             bindparam("stamp"),
-            *(func.json_extract(_row.c.value, f"$[{place}]") for place in range(len(_TEXTS))),
-        ),
-    )
+            *(_row.c[name] for name in _TEXTS),
+        ).where(given(_row)),
+    ),
 )
 # Only those just made have such ids: they are given in order, and never twice.
 _LINKS = Statement(

@@ -36,10 +36,12 @@ class Statement:
 
     def run_with(self, connection: sqlite3.Connection, values: Mapping[str, Any]) -> sqlite3.Cursor:
         """Execute with a map of values."""
+        return connection.execute(self.sql, self.values(values))
+
+    def values(self, values: Mapping[str, Any]) -> list[Any]:
+        """What to bind, in order."""
         constants = self._constants
-        return connection.execute(
-            self.sql, [values[n] if n in values else constants[n] for n in self.names]
-        )
+        return [values[n] if n in values else constants[n] for n in self.names]
 
 
 class Bulk:
@@ -47,26 +49,26 @@ class Bulk:
 
     ``WITH v (a, b) AS (VALUES (?, ?), …)`` stands before the statement. Chunks are padded with rows
     of NULL to a power of two, so that the driver's cache holds all texts; the statement must pass
-    over rows whose first column is NULL.
+    over rows whose first column is NULL. Parameters of the statement itself are the same for all
+    rows of a ``run``, and bound after those of the rows.
     """
 
     LARGEST = 512
 
     def __init__(self, source: FromClause, statement: ClauseElement) -> None:
         names = [item.name for item in source.columns]
-        body = Statement(statement)
-        if body.names:  # they would have to be bound after those of the rows
-            raise ValueError(f"parameters outside the rows: {body.names}")
+        self._body = body = Statement(statement)
         self._width = len(names)
         self._head = f"WITH v ({', '.join(names)}) AS (VALUES "
         self._row = f"({', '.join('?' * len(names))})"
         self._tail = f") {body.sql}"
         self._sql: dict[int, str] = {}
 
-    def run(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-        """Execute for all rows."""
+    def run(self, connection: sqlite3.Connection, rows: Sequence[Row], **same: Any) -> None:
+        """Execute for all rows, with the named values the same for all."""
+        last = self._body.values(same)
         for sql, values in self._chunks(rows):
-            connection.execute(sql, values)
+            connection.execute(sql, values + last)
 
     def json(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> list[list[Any]]:
         """Execute for all rows a select of one JSON array of arrays; the inner arrays."""

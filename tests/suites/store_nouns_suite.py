@@ -315,14 +315,13 @@ class NounSuite:
         assert [one.phone for one in await store.find(Contact, page_2)] == ["698", "697"]
 
     async def test_import_stores_no_part_of_a_text(self, scene: Scene) -> None:
-        odd = ["\\u0000", '"\\', "\u2028\x7f\t\n", "\U0001f600"]
+        odd = ["\\u0000", "1\x002", '"\\', "\u2028\x7f\t\n", "\U0001f600"]
         rows = [ContactRow(phone=text) for text in odd]
         assert await scene.store.import_contacts(scene.group.id, None, rows, AT) == len(odd)
-        for unstorable in ("1\x002", "\ud800"):
-            with pytest.raises(InvalidError):
-                await scene.store.import_contacts(
-                    scene.group.id, None, [ContactRow(phone=unstorable)], AT
-                )
+        with pytest.raises(InvalidError):
+            await scene.store.import_contacts(
+                scene.group.id, None, [ContactRow(phone="\ud800")], AT
+            )
         stored = await scene.store.find(Contact, Query())
         assert [contact.phone for contact in stored] == odd
         assert {contact.uid.version for contact in stored} == {4}
