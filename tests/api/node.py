@@ -24,6 +24,7 @@ from engine.clock import now
 from engine.config import Config, HttpConfig
 from engine.model import Account, User
 from gateways.loopback.script import Script
+from tests.api.recorder import RECORDER
 from tests.support.engine import config_in, running_engine
 
 PASSWORD = "correct horse"  # noqa: S105 - of users that live for one test
@@ -64,7 +65,11 @@ class Node:
 
     async def speaking(self, **headers: str) -> httpx.AsyncClient:
         """A client that sends these headers; closed with the node."""
-        client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", headers=headers)
+        client = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self.port}",
+            headers=headers,
+            event_hooks={"response": [RECORDER]},
+        )
         return await self._clients.enter_async_context(client)
 
     async def raw(self) -> trio.SocketStream:
