@@ -5,13 +5,14 @@ A change holds for the next request: ``Access`` reads the roles again before the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
 
 from engine.access import PERMISSIONS, ROLES, Access, Principal, granted
 from engine.catalog import Catalog
-from engine.errors import ConflictError, NotFoundError
+from engine.errors import ConflictError, InvalidError, NotFoundError
 from engine.model import Entity, Permission, Role, User
 from engine.rank import require_administrator, require_held, require_rank
 from engine.store.base import Query
@@ -39,6 +40,15 @@ class Roles:
         """The role."""
         who.require("role_read")
         return await self._row(Role, role_id)
+
+    async def names(self, asked: Iterable[int | str]) -> tuple[str, ...]:
+        """The names of roles asked for by name or id; ``InvalidError`` where there is none."""
+        rows = await self._store.find(Role, Query())
+        known = {str(role.id): role.name for role in rows} | {role.name: role.name for role in rows}
+        for each in asked:
+            if str(each) not in known:
+                raise InvalidError(f"roles: {each}: no such role", field="roles")
+        return tuple(dict.fromkeys(known[str(each)] for each in asked))
 
     async def create(self, who: Principal, role: Role) -> Role:
         """Store a new role, which grants nothing yet; ``ConflictError`` where its name is taken."""

@@ -13,12 +13,16 @@ from api.ictcore import (
     campaigns,
     contacts,
     groups,
+    permissions,
     programs,
     providers,
     recordings,
+    roles,
     spools,
     statistics,
     transmissions,
+    users,
+    users_csv,
 )
 from api.ictcore.classic import Classic, readdress, routes
 from api.ictcore.errors import MEANING
@@ -28,6 +32,7 @@ from api.routing import Dialect
 RESOURCES = (
     authenticate, contacts, groups, recordings, programs, transmissions, spools, campaigns,
     providers, accounts, account_programs, statistics,
+    users_csv, users, roles, permissions,
 )  # fmt: skip
 
 ICTCORE = Dialect(

@@ -6,6 +6,7 @@ bare ``true`` (never an empty body: deployed clients take that for a failure), i
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from quart import Response, request
 
 from api.ictcore.errors import describe
 from api.routing import Changed, Created, Done, File, Item, Reply, Route, Rows, Status, Value
+from engine.errors import ThrottledError
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9 ._()+@-]")
 
@@ -71,6 +73,8 @@ class Guide:
         response = self._json({"error": {"code": status, "message": message}}, status)
         if status == 401:  # noqa: PLR2004 - Unauthorized
             response.headers["WWW-Authenticate"] = 'Bearer, Basic realm="Outspool", charset="UTF-8"'
+        if isinstance(error, ThrottledError):
+            response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
         return response
 
     def _json(self, value: Any, status: int) -> Response:
