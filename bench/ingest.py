@@ -8,6 +8,7 @@ the same rows, tables and chunks; and the memory of a node that took a tenth.
 from __future__ import annotations
 
 import csv
+import os
 import sqlite3
 import subprocess
 import sys
@@ -84,7 +85,9 @@ async def import_file(data_dir: Path, file: Path, rows: int) -> dict[str, Any]:
             async with httpx.AsyncClient(base_url=url, auth=admin, timeout=DEADLINE_S) as client:
                 path = await _new_group(client)
                 before_mb = forget_peak(process)
+                cpu_s = spent_cpu_s(process)
                 seconds = await _post(client, path, file, size, rows)
+                cpu_s = spent_cpu_s(process) - cpu_s
             peak_mb = rss_mb(process, "VmHWM")
             assert process.stdin is not None  # noqa: S101 - it was opened with a pipe
             await process.stdin.aclose()
@@ -96,8 +99,8 @@ async def import_file(data_dir: Path, file: Path, rows: int) -> dict[str, Any]:
         "megabytes_per_s": size / 1e6 / seconds,
         "rss_before_mb": before_mb,
         "rss_peak_mb": peak_mb,
-        "loop_lag_ms": seen["loop_lag_ms"],
-        "chunk_commit_ms": seen["chunk_commit_ms"],
+        "cpu_us_a_row": cpu_s / rows * 1e6,
+        **seen,
     }
 
 
@@ -172,6 +175,12 @@ def rss_mb(process: trio.Process, field: str) -> float:
     raise RuntimeError(f"no {field} for {process.pid}")
 
 
+def spent_cpu_s(process: trio.Process) -> float:
+    """CPU seconds of a process so far, in user mode and in the kernel (proc(5), stat)."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 # --- the floor -----------------------------------------------------------------------------------
 def csv_alone(path: Path) -> float:
     """Lines a second through Python's own CSV reader, nothing done with them."""
@@ -209,28 +218,33 @@ def _executemany(database: Path, rows: int) -> float:
 
 # --- the report ----------------------------------------------------------------------------------
 def _report(few: dict[str, Any], many: dict[str, Any], alone: dict[str, float]) -> Report:
-    table = Table("run", "rows/s", "RSS before, peak MB", "commit p50, p99, max ms",
-                  "loop lag p50, p99, max ms", title="ingest")  # fmt: skip
+    columns = ("rows/s", "CPU us/row", "RSS MB before, peak", "chunk to disk ms",
+               "write beside ms", "loop lag ms")  # fmt: skip
+    table = Table("run", *columns, title="ingest (times: p50, p99, max)")
     for one in (few, many):
         table.add_row(
-            f"{one['rows']:,} rows over HTTP",
+            f"{one['rows']:,} rows",
             f"{one['rows_per_s']:,.0f}",
+            f"{one['cpu_us_a_row']:.1f}",
             f"{one['rss_before_mb']:.0f}, {one['rss_peak_mb']:.0f}",
             _three(one["chunk_commit_ms"]),
+            _three(one["write_beside_ms"]),
             _three(one["loop_lag_ms"]),
         )
     for name, rate in alone.items():
-        table.add_row(f"{name} alone", f"{rate:,.0f}", "", "", "")
+        table.add_row(f"{name} alone", f"{rate:,.0f}")
     rate, growth = many["rows_per_s"], many["rss_peak_mb"] / few["rss_peak_mb"]
-    lag, commit = many["loop_lag_ms"]["p99"], many["chunk_commit_ms"]["p99"]
     targets = [
         Target("rows/s over HTTP", f">= {TARGET_PER_S}", rate, rate >= TARGET_PER_S),
         Target("RSS peak, all / a tenth", f"<= {FLAT}", growth, growth <= FLAT),
-        Target(
-            "chunk to disk p99, ms", f"<= {TARGET_COMMIT_MS}", commit, commit <= TARGET_COMMIT_MS
-        ),
-        Target("loop lag p99, ms", f"<= {TARGET_LAG_MS}", lag, lag <= TARGET_LAG_MS),
     ]
+    for name, key, aim in (
+        ("chunk to disk", "chunk_commit_ms", TARGET_COMMIT_MS),
+        ("write beside it", "write_beside_ms", TARGET_COMMIT_MS),
+        ("loop lag", "loop_lag_ms", TARGET_LAG_MS),
+    ):
+        measured = many[key]["p99"]
+        targets.append(Target(f"{name} p99, ms", f"<= {aim}", measured, measured <= aim))
     results = {"few": few, "many": many, "alone_per_s": alone}
     return Report(name="ingest", results=results, targets=targets, tables=[table])
 

@@ -29,8 +29,8 @@ MAX_ERRORS = 100
 CHUNK_ROWS = 2500
 """Of one transaction: large enough to be fast, short enough not to hold up the dialer's.
 
-Measured in a busy node: 15 ms (7 ms of them work), 45 ms where it has to checkpoint; chunks of 5,000
-take twice that and are no faster.
+Measured in a busy node: 15 ms (7 ms of them work), 45 ms where it has to checkpoint; chunks of
+5,000 take twice that and are no faster.
 """
 PARSED_BYTES = 65_536
 """Parsed at once: a few ms in which the event loop shares the interpreter with the parser."""
