@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
 
 from api.examples import FIELDS, example
-from api.paging import DEFAULT_LIMIT, MAX_LIMIT, SCHEMA, sort_pattern
+from api.paging import DEFAULT_LIMIT, MAX_LIMIT, SCHEMA, Filter, sort_pattern
 from api.routing import Created, Dialect, File, Route, Rows, Status, Value
 
 REF = "#/components/schemas/{name}"
@@ -309,15 +309,18 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
     if route.filters is None:
         return []
     schemas = {name: SCHEMA[spec.read] for name, spec in route.filters.items()}
-    schemas["limit"] = {
-        "type": "integer",
-        "minimum": 1,
-        "maximum": MAX_LIMIT,
-        "default": DEFAULT_LIMIT,
-    }
-    schemas["offset"] = {"type": "integer", "minimum": 0, "maximum": _MAX_ID, "default": 0}
-    schemas["sort"] = {"type": "string", "pattern": sort_pattern(route.filters), "default": "id"}
+    if route.answer is Rows:
+        schemas |= _page(route.filters)
     return [_parameter(name, "query", schema) for name, schema in schemas.items()]
+
+
+def _page(filters: Mapping[str, Filter]) -> dict[str, dict[str, Any]]:
+    """What every list takes besides its filters."""
+    return {
+        "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+        "offset": {"type": "integer", "minimum": 0, "maximum": _MAX_ID, "default": 0},
+        "sort": {"type": "string", "pattern": sort_pattern(filters), "default": "id"},
+    }
 
 
 def _parameter(name: str, place: str, schema: dict[str, Any]) -> dict[str, Any]:

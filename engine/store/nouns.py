@@ -130,7 +130,7 @@ def delete_row(tx: Transaction, kind: type[Entity], entity_id: int) -> bool:
         _delete_spools(tx, entity_id)
     if kind is Spool:
         _DELETE_RESULTS.run(tx.connection, id=entity_id)
-    if kind in (Transmission, Spool):
+    if kind in (Contact, Transmission, Spool):
         _count(tx, kind, entity_id, -1)
     return _delete(kind).run(tx.connection, id=entity_id).rowcount > 0
 
@@ -179,6 +179,10 @@ def _count(tx: Transaction, kind: type[Entity], entity_id: int, sign: int) -> No
         row = _SPOOL.run(tx.connection, id=entity_id).fetchone()
         if row is not None:
             tx.tally.spool(sign, row[0], row[1], status=row[2], disposition=row[3], response=row[4])
+    elif kind is Contact:
+        row = _CONTACT.run(tx.connection, id=entity_id).fetchone()
+        if row is not None:
+            tx.tally.contacts(sign, row[0])
 
 
 def _reread(tx: Transaction, kind: type[E], entity_id: int) -> E:
@@ -261,6 +265,7 @@ _SPOOL = Statement(
         ))
     ).where(_is(_spool.c.id))
 )  # fmt: skip
+_CONTACT = Statement(select(schema.contact.c.owner_id).where(_is(schema.contact.c.id)))
 _SET_STATUS = Statement(
     update(_campaign)
     .values(

@@ -12,7 +12,6 @@ from engine.model import (
     Account,
     Campaign,
     CampaignStatus,
-    Contact,
     Entity,
     Group,
     Provider,
@@ -35,8 +34,8 @@ _spool, _transmission, _campaign = schema.spool, schema.transmission, schema.cam
 _OPEN: ColumnElement[bool] = literal_column(f"spool.{schema.OPEN}")
 _ALWAYS = ("dialled", "retries", "transmissions", *(status.value for status in TransmissionStatus))
 _OWNED = (
-    "transmission_total", "transmission_active", "transmission_inbound", "transmission_outbound",
-    "spool_total", "spool_success", "spool_failed",
+    "contact_total", "transmission_total", "transmission_active", "transmission_inbound",
+    "transmission_outbound", "spool_total", "spool_success", "spool_failed",
 )  # fmt: skip
 _COUNTED: dict[str, type[Entity]] = {
     "user_total": User,
@@ -44,7 +43,11 @@ _COUNTED: dict[str, type[Entity]] = {
     "provider_total": Provider,
     "campaign_total": Campaign,
     "group_total": Group,
-    "contact_total": Contact,
+}
+
+_SPECIAL: dict[str, tuple[type[Entity], Condition]] = {
+    "campaign_active": (Campaign, Condition("status", Op.EQ, CampaignStatus.RUNNING)),
+    "did_total": (Account, Condition("type", Op.EQ, "did")),
 }
 
 
@@ -108,17 +111,15 @@ def orphans(
 
 
 def counts(connection: sqlite3.Connection, owner_id: int | None) -> dict[str, int]:
-    """The statistics keys: big tables from the tallies, small ones and contacts by index."""
+    """The statistics keys: big tables from the tallies, small ones by index."""
     result = dict.fromkeys(_OWNED, 0)
     tallies = _OWNER_TALLY if owner_id is not None else _ALL_TALLY
     result.update(tallies.run(connection, id=owner_id).fetchall())
     owned = () if owner_id is None else (Condition("owner_id", Op.EQ, owner_id),)
     for key, kind in _COUNTED.items():
         result[key] = queries.count(connection, kind, Query(conditions=owned))
-    running = Condition("status", Op.EQ, CampaignStatus.RUNNING)
-    result["campaign_active"] = queries.count(
-        connection, Campaign, Query(conditions=(*owned, running))
-    )
+    for key, (kind, special) in _SPECIAL.items():
+        result[key] = queries.count(connection, kind, Query(conditions=(*owned, special)))
     return result
 
 

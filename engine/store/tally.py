@@ -82,6 +82,10 @@ class Tally:
             campaign[campaign_id, "disposition:screened"] += sign
             campaign[campaign_id, f"response:{response}"] += sign
 
+    def contacts(self, number: int, owner_id: int | None) -> None:
+        """Add (or take away) contacts."""
+        self._owner[owner_id or NOBODY, "contact_total"] += number
+
     def moved(self, sign: int, campaign_id: int | None, owner_id: int | None, status: str) -> None:
         """Add or take away what the status of a transmission contributes."""
         if status == _PROCESSING:

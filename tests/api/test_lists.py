@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from api.ictcore import campaigns, contacts
 from api.paging import parse, sort_pattern, sortable
+from api.routing import Rows
 from api.web import DIALECTS
 from engine.errors import InvalidError
 from tests.api.node import Node, made
@@ -123,12 +124,12 @@ async def test_every_list_has_its_total_and_sorts(node: Node) -> None:
     await people(node)
     for dialect in DIALECTS.values():
         for route in dialect.routes:
-            if route.filters is None or "{" in route.path:
+            if route.answer is not Rows or "{" in route.path:
                 continue
             path = dialect.prefix + route.path
             page = await node.client.get(path)
             assert page.headers["X-Total-Count"] == str(len(page.json())), path
-            for name in sortable(route.filters):
+            for name in sortable(route.filters or {}):
                 sorted_page = await node.client.get(path, params={"sort": f"-{name}"})
                 assert sorted_page.status_code == 200, (path, name, sorted_page.text)
 

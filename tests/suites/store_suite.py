@@ -349,15 +349,15 @@ class StoreSuite(RecoverySuite, NounSuite):
         await scene.finish(begun[0])
         await scene.finish(begun[1], BUSY)
         await scene.store.set_campaign_status(scene.campaign.id, CampaignStatus.RUNNING, AT)
-        await scene.store.insert(Account(phone="another's", owner_id=4711))
+        await scene.store.insert(Account(phone="another's", type="did", owner_id=4711))
         expected = {
             "campaign_total": 1, "campaign_active": 1, "group_total": 1, "contact_total": 3,
             "transmission_total": 3, "transmission_active": 1, "transmission_inbound": 0,
             "transmission_outbound": 3, "spool_total": 3, "spool_success": 1, "spool_failed": 1,
-            "user_total": 1, "account_total": 2, "provider_total": 1,
+            "user_total": 1, "account_total": 2, "provider_total": 1, "did_total": 1,
         }  # fmt: skip
         assert await scene.store.counts(None) == expected
-        own = {"account_total": 1, "user_total": 0, "provider_total": 0}
+        own = {"account_total": 1, "did_total": 0, "user_total": 0, "provider_total": 0}
         assert await scene.store.counts(scene.owner.id) == expected | own
         assert set((await scene.store.counts(4712)).values()) == {0}
 

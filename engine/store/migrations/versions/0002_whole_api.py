@@ -185,6 +185,14 @@ def _columns() -> None:
     op.create_index("ix_program_message_id", "program", ["message_id"], unique=False)
 
 
+def _tallies() -> None:
+    op.execute(
+        "INSERT INTO owner_tally (owner_id, name, value) "
+        "SELECT coalesce(owner_id, 0), 'contact_total', count(*) FROM contact "
+        "GROUP BY coalesce(owner_id, 0)"
+    )
+
+
 def upgrade() -> None:
     _document()
     _permission()
@@ -194,4 +202,5 @@ def upgrade() -> None:
     _template()
     _subscription()
     _task()
+    _tallies()
     _columns()
