@@ -63,7 +63,12 @@ class CampaignCheck(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def check_campaign(
-    store: Store, config: Config, campaign: Campaign, carries: Callable[[Service], bool]
+    store: Store,
+    config: Config,
+    campaign: Campaign,
+    carries: Callable[[Service], bool],
+    *,
+    budget_s: float = BUDGET_S,
 ) -> CampaignCheck:
     """Look, count, write nothing. ``carries`` says whether a provider carries a service."""
     group = await store.get(Group, campaign.group_id)
@@ -71,7 +76,7 @@ async def check_campaign(
     kind = PROGRAMS.get(program.type) if program else None
     service = kind.service if kind else Service.VOICE
     count = _Count(service, config.dial.allowed_prefixes)
-    complete = await _look_through(store, campaign, count)
+    complete = await _look_through(store, campaign, count, budget_s)
     tally = await store.campaign_tally(campaign.id)
     retries = tally[TransmissionStatus.PENDING.value]
     return CampaignCheck(
@@ -109,10 +114,10 @@ class _Count:
             self.first = (address.contact_id, destination)
 
 
-async def _look_through(store: Store, campaign: Campaign, count: _Count) -> bool:
+async def _look_through(store: Store, campaign: Campaign, count: _Count, budget_s: float) -> bool:
     """Count whom the campaign has not taken, from where it stands; False where time ran out."""
     after = campaign.cursor
-    with trio.move_on_after(BUDGET_S):
+    with trio.move_on_after(budget_s):
         while True:
             found = await store.untried_addresses(campaign.id, campaign.group_id, after, CHUNK)
             for address in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ from engine.app import Engine
 from engine.config import DialConfig, NodeConfig
 from engine.errors import NoProviderError, NotFoundError, NotReadyError
 from engine.events import SpoolChanged, TransmissionEnded
-from engine.model import Account, Contact, Spool, SpoolStatus, Transmission, TransmissionStatus
+from engine.model import (
+    Account,
+    Contact,
+    Program,
+    Spool,
+    SpoolStatus,
+    Transmission,
+    TransmissionStatus,
+)
 from gateways.loopback.script import Script
 from tests.support.engine import (
     DEADLINE_S,
@@ -80,6 +89,37 @@ async def test_tries_left_are_used_by_themselves(tmp_path: Path) -> None:
         transmission = await _transmission(engine, try_allowed=3)
         failed = await _send_to_end(engine, transmission)
         assert (failed.status, failed.try_done) == (TransmissionStatus.FAILED, 3)
+
+
+async def test_its_own_delays_go_over_the_nodes(tmp_path: Path) -> None:
+    async with running_engine(config_in(tmp_path), Script(busy=1.0)) as engine:
+        await add_provider(engine)
+        transmission = await _transmission(engine, try_allowed=2, retry_delays={"busy": 3600})
+        with engine.bus.subscribe() as events:
+            await engine.send(transmission.id)
+            with trio.fail_after(DEADLINE_S):
+                while getattr(await events.get(), "response", "") != "busy":
+                    pass
+        stored = await engine.store.get(Transmission, transmission.id)
+        assert stored is not None
+        assert stored.status is TransmissionStatus.PENDING
+        assert stored.due_at is not None
+        assert stored.due_at - stored.updated_at == timedelta(hours=1)
+
+
+async def test_what_only_receives_is_not_sent(tmp_path: Path) -> None:
+    async with running_engine(config_in(tmp_path)) as engine:
+        await add_provider(engine)
+        contact = await engine.store.insert(Contact(phone="4930"))
+        program = await engine.store.insert(Program(name="in", type="receivefax"))
+        transmission = await engine.store.insert(
+            Transmission(program_id=program.id, contact_id=contact.id)
+        )
+        with pytest.raises(NotReadyError, match="cannot be sent"):
+            await engine.send(transmission.id)
+        stored = await engine.store.get(Transmission, transmission.id)
+        assert stored is not None
+        assert stored.status is TransmissionStatus.PENDING
 
 
 async def test_a_retry_due_after_a_restart_is_made(tmp_path: Path) -> None:

@@ -1,0 +1,125 @@
+"""The dry run of a campaign: it counts what a start would do, to the contact, and does nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from pathlib import Path
+
+from engine.app import Engine
+from engine.check import CHUNK, check_campaign
+from engine.config import DialConfig
+from engine.model import Account, Campaign, CampaignStatus, Contact, Program, Spool, Transmission
+from engine.store.base import Query
+from gateways.loopback.script import Script
+from tests.support.engine import (
+    add_campaign,
+    add_contacts,
+    add_provider,
+    config_in,
+    run_to_end,
+    running_engine,
+    transmissions_of,
+)
+
+
+def _everything(folder: Path) -> list[str]:
+    connection = sqlite3.connect(folder / "outspool.db")
+    try:
+        return list(connection.iterdump())
+    finally:
+        connection.close()
+
+
+async def _stored(engine: Engine, campaign: Campaign) -> Campaign:
+    found = await engine.store.get(Campaign, campaign.id)
+    assert found is not None
+    return found
+
+
+async def test_what_it_counts_is_what_a_start_then_does(tmp_path: Path) -> None:
+    config = config_in(tmp_path, dial=DialConfig(allowed_prefixes=("1",)))
+    async with running_engine(config) as engine:
+        await add_provider(engine)
+        campaign = await add_campaign(engine, 20)
+        await add_contacts(engine.store, campaign.group_id, ["", "abc", "49", "(1) 23", "+1 5"])
+        before = _everything(tmp_path)
+        check = await engine.check_campaign(campaign)
+        assert _everything(tmp_path) == before
+        assert (check.contacts, check.dialable, check.complete) == (25, 22, True)
+        assert (check.problems, check.retries) == ((), 0)
+        await run_to_end(engine, campaign)
+        rows = await transmissions_of(engine.store, campaign)
+        invalid = Counter(row.response for row in rows if row.status.value == "invalid")
+        assert invalid == check.skipped
+        assert len(await engine.store.find(Spool, Query())) == check.dialable
+        after = await engine.check_campaign(await _stored(engine, campaign))
+        assert (after.dialable, after.skipped, after.preview) == (0, {}, None)
+        assert after.taken == Counter(row.status.value for row in rows) | {
+            "pending": 0, "processing": 0, "failed": 0,
+        }  # fmt: skip
+
+
+async def test_more_contacts_than_one_look_are_all_counted(tmp_path: Path) -> None:
+    async with running_engine(config_in(tmp_path)) as engine:
+        for contacts in (CHUNK, 2 * CHUNK + 1):
+            campaign = await add_campaign(engine, contacts, calls_per_minute=60.0)
+            check = await engine.check_campaign(campaign)
+            assert (check.dialable, check.duration_s, check.complete) == (contacts, contacts, True)
+
+
+async def test_where_time_runs_out_it_says_so(tmp_path: Path) -> None:
+    async with running_engine(config_in(tmp_path)) as engine:
+        campaign = await add_campaign(engine, 10)
+        check = await check_campaign(
+            engine.store, engine.config, campaign, lambda _: True, budget_s=0
+        )
+        assert (check.complete, check.dialable, check.contacts) == (False, 0, 10)
+
+
+async def test_who_waits_for_another_try_is_told_apart(tmp_path: Path) -> None:
+    async with running_engine(config_in(tmp_path), Script(busy=1.0)) as engine:
+        await add_provider(engine)
+        campaign = await add_campaign(engine, 3, try_allowed=2, retry_delays={"busy": 3600})
+        with engine.bus.subscribe() as events:
+            await engine.start_campaign(campaign.id)
+            missing = 3
+            while missing:
+                missing -= getattr(await events.get(), "response", "") == "busy"
+        running = await engine.check_campaign(await _stored(engine, campaign))
+        assert running.problems == ("Campaign is running",)
+        assert (running.dialable, running.retries, running.taken["pending"]) == (0, 3, 3)
+        stopped = await engine.stop_campaign(campaign.id)
+        assert stopped.status is CampaignStatus.PAUSED
+        assert (await engine.check_campaign(stopped)).problems == ()
+
+
+async def test_everything_that_is_missing_is_named(tmp_path: Path) -> None:
+    async with running_engine(config_in(tmp_path)) as engine:
+        program = await engine.store.insert(Program(name="in", type="receivesms"))
+        campaign = await add_campaign(engine, 1, program_id=program.id)
+        check = await engine.check_campaign(campaign)
+        refused, provider = check.problems
+        assert "cannot be sent" in refused
+        assert provider == "No provider available"
+
+
+async def test_the_preview_is_of_the_first_who_would_be_dialled(tmp_path: Path) -> None:
+    async with running_engine(config_in(tmp_path)) as engine:
+        account = await engine.store.insert(Account(phone="4711"))
+        program = await engine.store.insert(
+            Program(
+                name="p",
+                type="voicetts",
+                data={"text": "[contact:first_name], call [account:phone] [contact:shoe]"},
+            )
+        )
+        campaign = await add_campaign(engine, 0, program_id=program.id, account_id=account.id)
+        for name, phone in (("Ada", "nobody"), ("Bob", "12-34"), ("Eve", "56")):
+            contact = await engine.store.insert(Contact(first_name=name, phone=phone))
+            await engine.store.link(contact.id, campaign.group_id)
+        preview = (await engine.check_campaign(campaign)).preview
+        assert preview is not None
+        assert preview.destination == "1234"
+        assert preview.words == {"tts": "Bob, call 4711 [contact:shoe]"}
+        assert await engine.store.find(Transmission, Query()) == []
