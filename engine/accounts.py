@@ -68,9 +68,9 @@ class Accounts:
     async def equip(self, who: Principal, account_id: int, type_: str) -> tuple[Account, int]:
         """Make a program of an inbound type for an account, or find it; answers its id too."""
         who.require("account_update", "program_create", "program_execute")
+        account = await self._catalog.visible(who, Account, account_id)
         if type_ not in INBOUND:
             raise InvalidError(f"type: one of {', '.join(INBOUND)}", field="type")
-        account = await self._catalog.visible(who, Account, account_id)
         for program in await self._made_for(account, (type_,)):
             return account, program.id
         name = f"{type_} for {account.username or account.id}"[:_NAME_LENGTH]

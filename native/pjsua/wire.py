@@ -59,6 +59,10 @@ class Credentials(msgspec.Struct, frozen=True, array_like=True):
     username: str
     password: str
 
+    def __repr__(self) -> str:
+        """Without the password: what is sent may end up in a log or a traceback."""
+        return f"Credentials(key={self.key!r}, username={self.username!r})"
+
 
 class CallSpec(msgspec.Struct, array_like=True):
     """One INVITE. All text was checked by the node; addresses go to the resolver as they are."""
