@@ -129,6 +129,10 @@ class MediaConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Uploads."""
 
     max_recording_s: float = 3600.0
+    max_document_pages: int = 500
+    document_timeout_s: float = 30.0  # to read a document (CPU: a third of it), in its own process
+    office_program: str = "soffice"  # turns Office documents into PDF where it is installed; "" = no
+    office_timeout_s: float = 90.0
 
 
 class SecretConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

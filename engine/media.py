@@ -1,35 +1,23 @@
-"""Uploads: any WAV, MP3, FLAC or OGG becomes the 8 kHz mono 16-bit WAV that gateways play.
+"""Sound: any WAV, MP3, FLAC or OGG becomes the 8 kHz mono 16-bit WAV that gateways play.
 
-What a file is, is decided by its bytes. Names are ours, so no path comes from outside; a replaced
-file is never overwritten but superseded (a call may be about to play it) and swept later.
+What a file is, is decided by its bytes.
 """
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
-import trio
 
-from engine.config import Config
-from engine.errors import (
-    InvalidError,
-    MissingBodyError,
-    TooLargeError,
-    UnavailableError,
-    UnsupportedMediaError,
-)
+from engine.errors import InvalidError, UnsupportedMediaError
+from engine.uploads import MediaFolder
 
 SAMPLE_RATE = 8000
-FOLDER = "media"
 
 # libsndfile's name of the container → the extension the original is kept under.
 _EXTENSION = {
@@ -43,103 +31,55 @@ _EXTENSION = {
 _RATES = range(1000, 384_001)
 _MAX_CHANNELS = 64
 _BLOCK_SAMPLES = 131_072  # of all channels together: bounds memory whatever the file claims
-_PART = ".part"
-# A superseded or half-written file may still be wanted for this long by calls on their way.
-_KEEP_S = 3600.0
 
 Samples = npt.NDArray[np.float32]
 
 
-class Converted(msgspec.Struct, frozen=True, kw_only=True):
-    """An upload on disk; paths are relative to the data directory."""
+class Sound(msgspec.Struct, frozen=True, kw_only=True):
+    """An upload on disk; paths are relative to the data directory.
+
+    Of sound that was added to what was there before, no single file is the original.
+    """
 
     media_path: str
-    original_path: str
-    original_type: str
+    original_path: str = ""
+    original_type: str = ""
     length_s: float
 
 
-class MediaLibrary:
-    """The media folder of a node."""
+class Sounds:
+    """Takes in sound."""
 
-    def __init__(self, config: Config, *, workers: int = 2) -> None:
-        self._data = config.data_path
-        self._folder = config.data_path / FOLDER
-        self._max_bytes = config.http.max_media_bytes
-        self._max_s = config.media.max_recording_s
-        self._limiter = trio.CapacityLimiter(workers)
+    def __init__(self, folder: MediaFolder, *, max_s: float) -> None:
+        self._folder = folder
+        self._max_s = max_s
 
-    def path(self, relative: str) -> Path:
-        """The absolute path of a stored file."""
-        return (self._data / relative).absolute()
+    async def take(self, part: Path) -> Sound:
+        """Take in an upload (the file moves); both files are durable when it returns.
 
-    async def store(self, chunks: AsyncIterator[bytes]) -> Converted:
-        """Take in an upload; both files are durable when it returns.
-
-        Raises ``MissingBodyError`` (nothing came), ``TooLargeError``, ``UnsupportedMediaError`` (of
-        no kind we know), ``InvalidError`` (damaged, empty, too long), ``UnavailableError`` (disk).
+        Raises ``UnsupportedMediaError`` (of no kind we know), ``InvalidError`` (damaged, empty, too
+        long).
         """
-        name = uuid4().hex
-        part = self._folder / f"{name}.original{_PART}"
-        try:
-            await self._receive(chunks, part)
-            return await trio.to_thread.run_sync(self._convert, name, part, limiter=self._limiter)
-        except OSError as error:
-            raise UnavailableError(f"The media could not be stored: {error.strerror}") from error
-        finally:
-            if part.exists():
-                part.unlink()
+        async with self._folder.scratch() as target:
+            container, length_s = await self._convert(part, target, None)
+            kind = _EXTENSION[container]
+            return Sound(
+                media_path=await self._folder.keep(target, "wav"),
+                original_path=await self._folder.keep(part, f"original.{kind}"),
+                original_type=kind,
+                length_s=length_s,
+            )
 
-    async def sweep(self, keep: frozenset[str]) -> None:
-        """Remove files that ``keep`` (relative paths) does not name, once nobody needs them."""
-        await trio.to_thread.run_sync(self._sweep, keep)
+    async def join(self, before: str, part: Path) -> Sound:
+        """The sound at ``before`` (relative) and that of an upload after it, in a new file."""
+        async with self._folder.scratch() as target:
+            _, length_s = await self._convert(part, target, self._folder.path(before))
+            return Sound(media_path=await self._folder.keep(target, "wav"), length_s=length_s)
 
-    def retire(self, *relative: str) -> None:
-        """Start the clock of superseded files; ``sweep`` removes them when it has run out."""
-        for path in filter(None, relative):
-            if self.path(path).exists():
-                os.utime(self.path(path))
-
-    async def _receive(self, chunks: AsyncIterator[bytes], part: Path) -> None:
-        size = 0
-        await trio.to_thread.run_sync(_make_folder, self._folder)
-        async with await trio.open_file(part, "xb") as file:
-            async for chunk in chunks:
-                size += len(chunk)
-                if size > self._max_bytes:
-                    raise TooLargeError(f"media is larger than {self._max_bytes} bytes")
-                await file.write(chunk)
-        if size == 0:
-            raise MissingBodyError("Recording media upload failed, no file uploaded")
-
-    def _convert(self, name: str, part: Path) -> Converted:
-        target = self._folder / f"{name}.wav{_PART}"
-        try:
-            kind, length_s = convert(part, target, max_s=self._max_s)
-            extension = _EXTENSION[kind]
-            media = self._folder / f"{name}.wav"
-            original = self._folder / f"{name}.original.{extension}"
-            for path, final in ((target, media), (part, original)):
-                _sync(path)
-                path.rename(final)
-            _sync(self._folder)
-        finally:
-            target.unlink(missing_ok=True)
-        return Converted(
-            media_path=f"{FOLDER}/{media.name}",
-            original_path=f"{FOLDER}/{original.name}",
-            original_type=extension,
-            length_s=length_s,
+    async def _convert(self, part: Path, target: Path, before: Path | None) -> tuple[str, float]:
+        return await self._folder.run(
+            lambda: convert(part, target, max_s=self._max_s, before=before)
         )
-
-    def _sweep(self, keep: frozenset[str]) -> None:
-        if not self._folder.is_dir():
-            return
-        # File times are the file system's, so the reference is its clock and not the engine's.
-        oldest = time.time() - _KEEP_S
-        for path in self._folder.iterdir():
-            if f"{FOLDER}/{path.name}" not in keep and path.stat().st_mtime < oldest:
-                path.unlink(missing_ok=True)
 
 
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]
@@ -154,35 +94,56 @@ class _Forward(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
-def convert(source: Path, target: Path, *, max_s: float) -> tuple[str, float]:
-    """Write ``source`` as 8 kHz mono 16-bit WAV to ``target``; returns container and length in s.
+def convert(
+    source: Path, target: Path, *, max_s: float, before: Path | None = None
+) -> tuple[str, float]:
+    """Write ``source`` as 8 kHz mono 16-bit WAV to ``target``, after the WAV at ``before``.
 
-    Blocking, for a worker thread; memory is bounded whatever the length. Samples of a file that is
-    8 kHz mono 16-bit already are kept bit for bit.
+    Returns the container of ``source`` and the length of ``target`` in s. Blocking, for a worker
+    thread; memory is bounded whatever the length. Samples of a file that is 8 kHz mono 16-bit
+    already are kept bit for bit.
     """
+    audio = _opened(source)
+    with (
+        audio,
+        soundfile.SoundFile(target, "w", SAMPLE_RATE, 1, "PCM_16", format="WAV") as output,
+    ):
+        ahead = 0 if before is None else _copy(_Forward(before), output)
+        frames = ahead
+        for block in _at_8_khz(audio):
+            frames += len(block)
+            if frames > max_s * SAMPLE_RATE:
+                raise InvalidError(f"media: longer than {max_s:g} s")
+            output.write(_to_int16(block))
+        if frames == ahead:
+            raise InvalidError("media: there is no sound in this file")
+        return audio.format, frames / SAMPLE_RATE
+
+
+def _opened(source: Path) -> soundfile.SoundFile:
     try:
         audio = _Forward(source)
     except soundfile.LibsndfileError:
         raise UnsupportedMediaError(
             "Recording media upload failed, invalid file type (WAV, MP3, FLAC and OGG are known)"
         ) from None
+    if audio.format not in _EXTENSION:
+        raise UnsupportedMediaError(f"{audio.format} is not one of WAV, MP3, FLAC and OGG")
+    if audio.samplerate not in _RATES or audio.channels > _MAX_CHANNELS:
+        raise InvalidError(
+            f"media: {audio.samplerate} Hz with {audio.channels} channels is out of range"
+        )
+    return audio
+
+
+def _copy(audio: soundfile.SoundFile, output: soundfile.SoundFile) -> int:
+    """Samples of ours as they are; how many."""
+    frames = 0
     with audio:
-        if audio.format not in _EXTENSION:
-            raise UnsupportedMediaError(f"{audio.format} is not one of WAV, MP3, FLAC and OGG")
-        if audio.samplerate not in _RATES or audio.channels > _MAX_CHANNELS:
-            raise InvalidError(
-                f"media: {audio.samplerate} Hz with {audio.channels} channels is out of range"
-            )
-        frames = 0
-        with soundfile.SoundFile(target, "w", SAMPLE_RATE, 1, "PCM_16", format="WAV") as output:
-            for block in _at_8_khz(audio):
-                frames += len(block)
-                if frames > max_s * SAMPLE_RATE:
-                    raise InvalidError(f"media: longer than {max_s:g} s")
-                output.write(_to_int16(block))
-    if frames == 0:
-        raise InvalidError("media: there is no sound in this file")
-    return audio.format, frames / SAMPLE_RATE
+        while len(block := audio.read(_BLOCK_SAMPLES, dtype="int16")):
+            output.write(block)
+            frames += len(block)
+    return frames
 
 
 def _at_8_khz(audio: soundfile.SoundFile) -> Iterator[Samples]:
@@ -212,15 +173,3 @@ def _to_int16(samples: Samples) -> npt.NDArray[np.int16]:
     inside = np.clip(np.nan_to_num(samples), -1.0, 1.0)
     scaled: npt.NDArray[np.int16] = np.rint(inside * 32768).clip(-32768, 32767).astype(np.int16)
     return scaled
-
-
-def _make_folder(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,14 +12,18 @@ from api.ictcore import (
     authenticate,
     campaigns,
     contacts,
+    documents,
     groups,
     permissions,
     programs,
     providers,
     recordings,
     roles,
+    schedules,
     spools,
     statistics,
+    templates,
+    texts,
     transmissions,
     users,
     users_csv,
@@ -30,8 +34,9 @@ from api.ictcore.translate import Guide
 from api.routing import Dialect
 
 RESOURCES = (
-    authenticate, contacts, groups, recordings, programs, transmissions, spools, campaigns,
-    providers, accounts, account_programs, statistics,
+    authenticate, contacts, groups, documents, recordings, templates,
+    texts, programs, transmissions, spools, campaigns,
+    providers, accounts, account_programs, schedules, statistics,
     users_csv, users, roles, permissions,
 )  # fmt: skip
 

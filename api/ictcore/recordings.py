@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import msgspec
 import trio
 from msgspec import UNSET
 
 from api.ictcore.fields import OWNER_FILTERS, Text, changes, plain, read_body, seconds
 from api.ictcore.lists import find
+from api.ictcore.media import read_file, uploaded
 from api.paging import Filter, integer, string
-from api.routing import Ask, Created, Done, File, Item, Reply, Route, Rows
+from api.routing import Ask, Created, Done, File, Item, Reply, Route, Rows, both
 from engine.model import Recording
 from engine.store.base import Op
 
 UPLOADS = ("audio/wav", "audio/mpeg", "audio/flac", "audio/ogg", "application/octet-stream")
-_CHUNK_BYTES = 65_536
 
 
 class RecordingBody(msgspec.Struct, kw_only=True):
@@ -25,16 +22,19 @@ class RecordingBody(msgspec.Struct, kw_only=True):
 
     name: Text = UNSET
     description: Text = UNSET
+    type: Text = UNSET
 
 
 class RecordingView(msgspec.Struct, kw_only=True):
     """A recording as clients read it; ``length`` is in seconds, ``file_name`` "" without media."""
 
     recording_id: int
+    message_id: int
     name: str
     description: str
     type: str
     file_name: str
+    link: str
     length: float
     codec: str
     channel: int
@@ -57,12 +57,15 @@ FILTERS = {
 
 def to_json(recording: Recording) -> RecordingView:
     """The recording on the wire."""
+    file_name = _file_name(recording.id) if recording.media_path else ""
     return RecordingView(
         recording_id=recording.id,
+        message_id=recording.id,
         name=recording.name,
         description=recording.description,
         type=recording.type,
-        file_name=_file_name(recording.id) if recording.media_path else "",
+        file_name=file_name,
+        link=file_name,
         length=plain(round(recording.length_s, 3)),
         codec="pcm_s16le",
         channel=1,
@@ -109,24 +112,25 @@ async def delete(ask: Ask) -> Reply:
 
 
 async def upload(ask: Ask) -> Reply:
-    """PUT /messages/recordings/{recording_id}/media: the raw file is the body."""
-    chunks = ask.request.body_chunks(ask.engine.config.http.max_media_bytes)
-    recording = await ask.engine.messages.set_media(ask.who, ask.id("recording_id"), chunks)
-    return Created("recording_id", recording.id)
+    """PUT /messages/recordings/{recording_id}/media: takes the place of what was there."""
+    file, recording_id = await uploaded(ask), ask.id("recording_id")
+    await ask.engine.messages.set_media(ask.who, Recording, recording_id, file.chunks)
+    return Created("recording_id", recording_id, fresh=False)
+
+
+async def append(ask: Ask) -> Reply:
+    """POST /messages/recordings/{recording_id}/media: is heard after what was there."""
+    file, recording_id = await uploaded(ask), ask.id("recording_id")
+    await ask.engine.messages.add_media(ask.who, Recording, recording_id, file.chunks)
+    return Created("recording_id", recording_id, fresh=False)
 
 
 async def download(ask: Ask) -> Reply:
     """GET /messages/recordings/{recording_id}/media: the 8 kHz WAV that is played."""
     recording_id = ask.id("recording_id")
-    path = await ask.engine.messages.media_path(ask.who, recording_id)
+    path = await ask.engine.messages.media(ask.who, Recording, recording_id)
     size = (await trio.Path(path).stat()).st_size
-    return File(_file_name(recording_id), "audio/wav", _read(path), size)
-
-
-async def _read(path: Path) -> AsyncIterator[bytes]:
-    async with await trio.open_file(path, "rb") as file:
-        while chunk := await file.read(_CHUNK_BYTES):
-            yield chunk
+    return File(_file_name(recording_id), "audio/wav", read_file(path), size)
 
 
 def _file_name(recording_id: int) -> str:
@@ -136,7 +140,8 @@ def _file_name(recording_id: int) -> str:
 _ALL = "/messages/recordings"
 _ONE = "/messages/recordings/{recording_id}"
 
-ROUTES = (
+ROUTES = both(
+    "/messages",
     Route(verb="POST", path=_ALL, handler=create, summary="Create a recording",
           answer=Created, view="recording_id", body=RecordingBody),
     Route(verb="GET", path=_ALL, handler=index, summary="List recordings",
@@ -146,10 +151,13 @@ ROUTES = (
     Route(verb="PUT", path=_ONE, handler=update, summary="Update a recording",
           answer=Item, view=RecordingView, body=RecordingBody),
     Route(verb="DELETE", path=_ONE, handler=delete, summary="Delete a recording", answer=Done,
-          statuses=(417, 423)),
+          statuses=(417,)),
     Route(verb="PUT", path=_ONE + "/media", handler=upload,
           summary="Upload a WAV, MP3, FLAC or OGG file", answer=Created, view="recording_id",
-          body=UPLOADS, statuses=(411, 413, 415)),
+          body=UPLOADS, statuses=(411, 415)),
+    Route(verb="POST", path=_ONE + "/media", handler=append,
+          summary="Add a WAV, MP3, FLAC or OGG file to the end", answer=Created,
+          view="recording_id", body=UPLOADS, statuses=(411, 415)),
     Route(verb="GET", path=_ONE + "/media", handler=download, summary="Download the recording",
           answer=File, view="audio/wav"),
 )  # fmt: skip

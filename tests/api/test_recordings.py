@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import trio
 
 from tests.api.node import Node, made, made_program, running_node, sound
 
@@ -108,12 +110,59 @@ async def test_replacing_makes_a_new_file_and_keeps_the_originals(
     uploads = (sound("WAV", rate=8000), sound("OGG", "VORBIS"))
     for upload in uploads:
         await node.client.put(f"{PATH}/{recording}/media", content=upload)
-        files.append(set((tmp_path / "media").iterdir()))
+        files.append(set((tmp_path / "media").glob("*.*")))
     first, both = files
     assert first < both, "a call may still be about to play the first"
     (original,) = (path for path in both - first if "original" in path.name)
     assert original.read_bytes() == uploads[1]
     assert {path.suffix for path in both} == {".wav", ".ogg"}
+
+
+async def test_added_sound_is_heard_after_what_was_there(node: Node) -> None:
+    recording = await made(node.client, PATH, name="hello")
+    for seconds, upload in enumerate((sound("FLAC"), sound("WAV", rate=8000), sound("OGG")), 1):
+        response = await node.client.post(f"{PATH}/{recording}/media", content=upload)
+        assert response.json() == {"recording_id": recording}
+        shown = (await node.client.get(f"{PATH}/{recording}")).json()
+        assert shown["length"] == pytest.approx(seconds, abs=0.01)
+    media = await node.client.get(f"/recordings/{recording}/media")
+    length_s, peak, *_ = played(media.content)
+    assert length_s == pytest.approx(3, abs=0.01)
+    assert peak == pytest.approx(440, abs=3)
+    await node.client.put(f"{PATH}/{recording}/media", content=sound("WAV", rate=8000))
+    assert (await node.client.get(f"{PATH}/{recording}")).json()["length"] == 1
+
+
+async def test_sound_that_is_added_by_many_at_once_is_all_there(node: Node) -> None:
+    recording = await made(node.client, PATH, name="hello")
+    upload = sound("WAV", rate=8000, channels=1)
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(
+                lambda: node.client.post(f"{PATH}/{recording}/media", content=upload)
+            )
+    assert (await node.client.get(f"{PATH}/{recording}")).json()["length"] == 5
+
+
+async def test_sound_in_an_envelope(node: Node) -> None:
+    recording = await made(node.client, PATH, name="hello")
+    url = "data:audio/wav;base64," + base64.b64encode(sound("WAV", rate=8000)).decode()
+    response = await node.client.put(
+        f"/api/recordings/{recording}/media", content=url, headers={"Content-Type": "base64"}
+    )
+    assert (response.status_code, response.json()) == (200, str(recording))
+    file = {"file": ("x.wav", sound("WAV", rate=8000), "audio/wav")}
+    response = await node.client.post(f"/api/messages/recordings/{recording}/media", files=file)
+    assert response.json() == str(recording)
+    assert (await node.client.get(f"{PATH}/{recording}")).json()["length"] == 2
+
+
+async def test_both_paths_lead_to_the_same(node: Node) -> None:
+    recording = await made(node.client, "/recordings", name="hello", type="mp3")
+    shown = (await node.client.get(f"{PATH}/{recording}")).json()
+    assert (shown["name"], shown["type"], shown["message_id"]) == ("hello", "mp3", recording)
+    assert (await node.client.get("/recordings", params={"type": "mp"})).json() == [shown]
+    assert (await node.client.delete(f"/recordings/{recording}")).json() is True
 
 
 async def test_crud(node: Node) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from engine.config import HttpConfig, MediaConfig
+from engine.config import HttpConfig
 from engine.errors import (
     InvalidError,
     MissingBodyError,
@@ -19,7 +19,8 @@ from engine.errors import (
     UnavailableError,
     UnsupportedMediaError,
 )
-from engine.media import MediaLibrary, convert
+from engine.media import Sound, Sounds, convert
+from engine.uploads import MediaFolder
 from tests.support.engine import config_in
 
 
@@ -35,10 +36,17 @@ class pieces(AsyncIterator[bytes]):  # noqa: N801 - read as a function
         raise StopAsyncIteration
 
 
-def library(folder: Path, **media: float) -> MediaLibrary:
-    return MediaLibrary(
-        config_in(folder, media=MediaConfig(**media), http=HttpConfig(max_media_bytes=1_000_000))
-    )
+def media_folder(folder: Path) -> MediaFolder:
+    return MediaFolder(config_in(folder, http=HttpConfig(max_media_bytes=1_000_000)))
+
+
+async def stored(folder: MediaFolder, data: bytes, *, max_s: float = 10) -> Sound:
+    async with folder.received(pieces(data)) as part:
+        return await Sounds(folder, max_s=max_s).take(part)
+
+
+def files(folder: Path) -> set[Path]:
+    return {path for path in (folder / "media").rglob("*") if path.is_file()}
 
 
 def write(path: Path, samples: object, rate: int, **kind: str) -> Path:
@@ -103,43 +111,57 @@ async def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
         (empty, InvalidError),
         (many, InvalidError),
     ]
-    media = library(tmp_path, max_recording_s=5)
+    folder = media_folder(tmp_path)
     for data, error in cases:
         with pytest.raises(error):
-            await media.store(pieces(data))
-        assert list((tmp_path / "media").iterdir()) == []
+            await stored(folder, data, max_s=5)
+        assert files(tmp_path) == set()
 
 
 async def test_names_are_ours_and_the_original_is_kept(tmp_path: Path) -> None:
     data = write(tmp_path / "x.flac", np.zeros(8000), 8000).read_bytes()
-    media = library(tmp_path)
-    one, two = await media.store(pieces(data)), await media.store(pieces(data))
+    folder = media_folder(tmp_path)
+    one, two = await stored(folder, data), await stored(folder, data)
     assert one.media_path != two.media_path
-    assert media.path(one.original_path).read_bytes() == data
+    assert folder.path(one.original_path).read_bytes() == data
     assert (one.original_type, one.length_s) == ("flac", 1.0)
     for path in (one.media_path, one.original_path):
-        assert media.path(path).parent == (tmp_path / "media").absolute()
+        assert folder.path(path).parent == (tmp_path / "media").absolute()
+
+
+async def test_sound_is_added_sample_by_sample(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(-32768, 32768, 20_000).astype(np.int16)
+    first = write(tmp_path / "1.wav", noise[:15_000], 8000).read_bytes()
+    second = write(tmp_path / "2.wav", noise[15_000:], 8000).read_bytes()
+    folder = media_folder(tmp_path)
+    before = await stored(folder, first)
+    async with folder.received(pieces(second)) as part:
+        after = await Sounds(folder, max_s=2.5).join(before.media_path, part)
+    assert after.length_s == 2.5
+    assert np.array_equal(soundfile.read(folder.path(after.media_path), dtype="int16")[0], noise)
+    async with folder.received(pieces(second)) as part:
+        with pytest.raises(InvalidError, match="longer than"):
+            await Sounds(folder, max_s=2.4).join(before.media_path, part)
+    assert len(files(tmp_path)) == 3, "what was refused leaves nothing"
 
 
 async def test_superseded_files_stay_for_a_while(tmp_path: Path) -> None:
     data = write(tmp_path / "x.wav", np.zeros(8000), 8000).read_bytes()
-    media = library(tmp_path)
-    old, new = await media.store(pieces(data)), await media.store(pieces(data))
-    keep = frozenset({new.media_path, new.original_path})
+    folder = media_folder(tmp_path)
+    old, new = await stored(folder, data), await stored(folder, data)
+    abandoned = tmp_path / "media" / "incoming" / "cut off"
+    abandoned.write_bytes(b"half")
+    await folder.retire(old.media_path, old.original_path, "", "media/gone.wav")
+    assert len(list((tmp_path / "media").glob("*.wav"))) == 4, "a call may be about to play them"
     long_ago = time.time() - 10 * 86_400
-    for path in (tmp_path / "media").iterdir():
+    for path in (*(tmp_path / "media" / "retired").iterdir(), abandoned):
         os.utime(path, (long_ago, long_ago))
-    media.retire(old.media_path, old.original_path, "", "media/gone.wav")
-    await media.sweep(keep)
-    assert len(list((tmp_path / "media").iterdir())) == 4, "a call may be about to play them"
-    os.utime(media.path(old.media_path), (long_ago, long_ago))
-    await media.sweep(keep)
-    left = {path.name for path in (tmp_path / "media").iterdir()}
-    assert len(left) == 3
-    assert Path(old.media_path).name not in left
+    await folder.retire()
+    left = {folder.path(new.media_path), folder.path(new.original_path)}
+    assert files(tmp_path) == left
 
 
 async def test_a_disk_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "media").write_text("a file where the folder should be")
     with pytest.raises(UnavailableError):
-        await library(tmp_path).store(pieces(b"x"))
+        await stored(media_folder(tmp_path), b"x")

@@ -1,0 +1,133 @@
+"""The media folder of a node: uploads come in, are kept under names of ours, go when superseded.
+
+No path comes from outside. A file that is kept is never overwritten: a call may be about to play
+it, so what takes its place has another name, and the old one is removed an hour later.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+import trio
+
+from engine.config import Config
+from engine.errors import MissingBodyError, TooLargeError, UnavailableError
+
+FOLDER = "media"
+_INCOMING = "incoming"  # what is not complete yet
+_RETIRED = "retired"  # an empty file for every one that is to go
+# A superseded or half-written file may still be wanted for this long by calls on their way.
+_KEEP_S = 3600.0
+
+T = TypeVar("T")
+
+
+class MediaFolder:
+    """Where the media of messages are; what takes long is done in ``workers`` threads."""
+
+    def __init__(self, config: Config, *, workers: int = 2) -> None:
+        self._data = config.data_path
+        self._folder = config.data_path / FOLDER
+        self._max_bytes = config.http.max_media_bytes
+        self._limiter = trio.CapacityLimiter(workers)
+
+    def path(self, relative: str) -> Path:
+        """The absolute path of a kept file."""
+        return (self._data / relative).absolute()
+
+    @asynccontextmanager
+    async def received(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Path]:
+        """An upload on disk, for the length of the block.
+
+        Raises ``MissingBodyError`` (nothing came), ``TooLargeError``, ``UnavailableError`` (disk).
+        """
+        part = self._folder / _INCOMING / uuid4().hex
+        try:
+            await trio.to_thread.run_sync(self._make_folders)
+            await self._receive(chunks, part)
+            yield part
+        except OSError as error:
+            raise UnavailableError(f"The media could not be stored: {error.strerror}") from error
+        finally:
+            if part.exists():
+                part.unlink()
+
+    @asynccontextmanager
+    async def scratch(self) -> AsyncIterator[Path]:
+        """A path to make a file at, which is gone after the block unless it was kept."""
+        part = self._folder / _INCOMING / uuid4().hex
+        try:
+            yield part
+        finally:
+            part.unlink(missing_ok=True)
+
+    async def keep(self, part: Path, extension: str) -> str:
+        """Take a complete file in; it is durable when its relative path is answered."""
+        name = f"{uuid4().hex}.{extension}"
+        await trio.to_thread.run_sync(self._keep, part, self._folder / name)
+        return f"{FOLDER}/{name}"
+
+    async def run(self, function: Callable[..., T], *args: object) -> T:
+        """Run something that takes long, in one of the folder's threads."""
+        return await trio.to_thread.run_sync(function, *args, limiter=self._limiter)
+
+    def discard(self, *relative: str) -> None:
+        """Remove files that nobody has heard of yet."""
+        for path in filter(None, relative):
+            self.path(path).unlink(missing_ok=True)
+
+    async def retire(self, *relative: str) -> None:
+        """Superseded files go, once nobody can need them; those whose time has come go now."""
+        names = [Path(path).name for path in relative if path]
+        await trio.to_thread.run_sync(self._retire, names)
+
+    def _make_folders(self) -> None:
+        for name in (_INCOMING, _RETIRED):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+
+    async def _receive(self, chunks: AsyncIterator[bytes], part: Path) -> None:
+        size = 0
+        async with await trio.open_file(part, "xb") as file:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > self._max_bytes:
+                    raise TooLargeError(f"media is larger than {self._max_bytes} bytes")
+                await file.write(chunk)
+        if size == 0:
+            raise MissingBodyError("Media upload failed, no file uploaded")
+
+    def _keep(self, part: Path, final: Path) -> None:
+        _sync(part)
+        part.rename(final)
+        _sync(self._folder)
+
+    def _retire(self, names: list[str]) -> None:
+        self._make_folders()
+        for name in names:
+            (self._folder / _RETIRED / name).touch()
+        # File times are the file system's, so the reference is its clock and not the engine's.
+        oldest = time.time() - _KEEP_S
+        for mark in _older(self._folder / _RETIRED, oldest):
+            (self._folder / mark.name).unlink(missing_ok=True)
+            mark.unlink(missing_ok=True)
+        for part in _older(self._folder / _INCOMING, oldest):
+            part.unlink(missing_ok=True)
+
+
+def _older(folder: Path, than: float) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return [Path(entry.path) for entry in entries if entry.stat().st_mtime < than]
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
