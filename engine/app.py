@@ -22,6 +22,7 @@ from engine.delivery import STORE_RETRY_S
 from engine.dispatcher import Dispatcher
 from engine.errors import NoProviderError, NotFoundError, NotReadyError, UnavailableError
 from engine.events import CampaignChanged
+from engine.firing import Firing
 from engine.gateway import Gateway, Inbound
 from engine.imports import Imports
 from engine.messages import Messages
@@ -31,6 +32,7 @@ from engine.people import People
 from engine.reaper import Reaper
 from engine.reports import Reports
 from engine.roles import Roles
+from engine.schedules import Schedules
 from engine.sends import SingleSends
 from engine.store.base import Condition, Op, Query, Store
 from engine.work import Work, prepare
@@ -55,6 +57,14 @@ class Engine:
         self.access = Access(store, clock)
         self.people = People(self.catalog, self.access, Passwords())
         self.roles = Roles(self.catalog, self.access)
+        self._firing = Firing(
+            catalog=self.catalog,
+            config=config.schedule,
+            bus=self.bus,
+            verbs=self,
+            principal=self.access.principal,
+        )
+        self.schedules = Schedules(self.catalog, self._firing)
         self.messages = Messages(self.catalog)
         self.reports = Reports(self.catalog)
         self.imports = Imports(self.catalog)
@@ -111,6 +121,7 @@ class Engine:
             for campaign_id in await self.store.running_campaigns():
                 await self._resume(campaign_id)
             self.ready = True
+            await nursery.start(self._firing.run)
             task_status.started()
 
     async def drain(self) -> None:
@@ -282,5 +293,6 @@ class Engine:
             "bus": self.bus.statistics(),
             "imports": self.imports.statistics(),
             "reaper": self._reaper.statistics(),
+            "schedules": self._firing.statistics(),
             "campaigns_running": len(self._runners),
         }

@@ -106,7 +106,15 @@ class _Run(msgspec.Struct):
 class Firing:
     """The one task of a node that waits for the next due ``Task`` and has it done."""
 
-    def __init__(self, *, catalog: Catalog, config: ScheduleConfig, bus: Bus, verbs: Verbs) -> None:
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        config: ScheduleConfig,
+        bus: Bus,
+        verbs: Verbs,
+        principal: Callable[[User], Principal],
+    ) -> None:
         self._catalog = catalog
         self._store = catalog.store
         self._clock = catalog.clock
@@ -166,6 +174,7 @@ class Firing:
             keys = dict.fromkeys([*self._interrupted, *(_key(task) for task in due)])
             if not keys:
                 break
+            self._next_due = None
             await self._fire(list(keys)[:BATCH])
         since = Condition("due_at", Op.GE, EPOCH)
         first = await self._find(1, since, status=TaskStatus.PENDING)
