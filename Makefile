@@ -62,7 +62,7 @@ test: lint ## lint, types, then every test (import contracts among them)
 	@$(BIN)/pytest
 
 bench: setup ## every measurement, as tables
-	@for name in dispatch pacing dial concurrent; do
+	@for name in dispatch pacing dial ingest concurrent; do
 		$(BIN)/python -m bench $$name
 	done
 
