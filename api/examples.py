@@ -213,16 +213,10 @@ FIELDS: dict[str, Field] = {
     "error": Field("phone: must not be empty", "What is wrong with it."),
     "import_id": Field(1, "The number of an import, since the node's start."),
     "state": Field("running", "running, done or failed."),
-    "reason": Field("", "Why it failed or was left out."),
     "bytes_received": Field(1_048_576, "How much has come."),
     "bytes_expected": Field(52_428_800, "How much the sender announced."),
     "started": Field(_WHEN, "When it began; Unix seconds."),
     "finished": Field(_WHEN + 30, "When it ended; Unix seconds."),
-    # --- what a phone needs
-    "callerid": Field("+4930999888", "The number shown to who is called."),
-    "wss": Field(7443, "Port of secure WebSocket."),
-    "agent_login": Field("*4711", "What is dialled to log in as an agent."),
-    "voicemail": Field("*78", "What is dialled for the voicemail."),
     # --- lists
     "limit": Field(100, "At most this many rows."),
     "offset": Field(0, "Leave out this many rows first."),

@@ -153,6 +153,8 @@ class People:
         One's own needs ``user_password``, anybody else's ``user_update`` and ``user_admin``.
         """
         self._require_password(who, user_id)
+        if not password:
+            raise InvalidError("password is missing", field="password")
         await self._manageable(who, user_id)
         password_hash = await self.passwords.hash(password)
         async with self._changes:

@@ -110,6 +110,7 @@ async def setting(ask: Ask) -> Reply:
 
 async def set_setting(ask: Ask) -> Reply:
     """PUT /accounts/{account_id}/settings/{name}."""
+    ask.who.require("account_update")
     raw = await ask.request.whole_body(ask.engine.config.http.max_body_bytes)
     value = _value(raw, ask.request.headers.get("Content-Type", ""))
     account = await ask.engine.accounts.set_setting(

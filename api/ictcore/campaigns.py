@@ -211,6 +211,7 @@ async def stop(ask: Ask) -> Reply:
 
 async def check(ask: Ask) -> Reply:
     """POST /campaigns/{campaign_id}/check: a dry run, an addition to the guide."""
+    ask.who.require("campaign_read", "contact_list")
     campaign = await ask.engine.catalog.read(ask.who, Campaign, ask.id("campaign_id"))
     found = await ask.engine.check_campaign(campaign)
     return Item(

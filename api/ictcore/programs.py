@@ -172,6 +172,7 @@ def create_of(kind: str) -> Handler:
 
 async def create_any(ask: Ask) -> Reply:
     """POST /programs: the type is in the body."""
+    ask.who.require("program_create")
     given = changes(await read_body(ask, ProgramPost, creating=True))
     if "type" not in given:
         raise InvalidError("type is missing", field="type")

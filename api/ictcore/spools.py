@@ -126,6 +126,7 @@ async def status(ask: Ask) -> Reply:
 
 async def result(ask: Ask) -> Reply:
     """GET /spools/{spool_id}/result."""
+    ask.who.require("spool_read", "result_read")
     return await results_of(ask, [await ask.engine.reports.spool(ask.who, ask.id("spool_id"))])
 
 

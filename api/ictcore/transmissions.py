@@ -230,6 +230,7 @@ async def update(ask: Ask) -> Reply:
 
 async def clone(ask: Ask) -> Reply:
     """GET /transmissions/{transmission_id}/clone: the same once more, not sent yet."""
+    ask.who.require("transmission_read", "transmission_create")
     original = await ask.engine.catalog.read(ask.who, Transmission, ask.id("transmission_id"))
     copied = {name: getattr(original, name) for name in _COPIED}
     copy = await ask.engine.catalog.create(ask.who, Transmission(**copied))
@@ -269,6 +270,7 @@ async def detail(ask: Ask) -> Reply:
 
 async def result(ask: Ask) -> Reply:
     """GET /transmissions/{transmission_id}/result: what all its attempts collected."""
+    ask.who.require("transmission_read", "spool_read", "result_read")
     found = await ask.engine.reports.spools(ask.who, ask.id("transmission_id"), Query())
     return await spools.results_of(ask, found)
 

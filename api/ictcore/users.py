@@ -13,7 +13,6 @@ from api.ictcore.lists import page, rows
 from api.paging import Filter, boolean, integer, string
 from api.routing import Ask, Changed, Created, Done, Item, Reply, Route, Rows
 from engine.access import USER
-from engine.errors import InvalidError
 from engine.model import User
 from engine.store.base import Op
 
@@ -153,10 +152,7 @@ async def update(ask: Ask) -> Reply:
 async def set_password(ask: Ask) -> Reply:
     """PUT /users/{user_id}/password."""
     body = await read_body(ask, PasswordBody, creating=False)
-    password = _password(body)
-    if not password:
-        raise InvalidError("password is missing", field="password")
-    user = await ask.engine.people.set_password(ask.who, ask.id("user_id"), password)
+    user = await ask.engine.people.set_password(ask.who, ask.id("user_id"), _password(body))
     return Item(to_json(user))
 
 

@@ -52,7 +52,7 @@ class Belongings(msgspec.Struct, frozen=True):
 
     user: User
     client: httpx.AsyncClient
-    ids: dict[str, int]
+    ids: dict[str, int | str]
     marker: str  # in every text of every row
 
     async def rows(self, node: Node) -> dict[str, list[Any]]:
@@ -62,7 +62,7 @@ class Belongings(msgspec.Struct, frozen=True):
             kind.__name__: list(await node.engine.store.find(kind, own)) for kind in KINDS
         }
         found["User"] = [await node.engine.store.get(User, self.user.id)]
-        group = self.ids["group_id"]
+        group = int(self.ids["group_id"])
         found["members"] = [
             one.contact.id for one in await node.engine.store.export_contacts(group, 0, 100)
         ]
@@ -79,13 +79,13 @@ async def belongings(node: Node, name: str) -> Belongings:
     token = node.tokens.issue(user)
     client = await node.speaking(Authorization=f"Bearer {token}", Accept="application/json")
     ids = await _rows(node, user, name)
-    ids["user_id"] = user.id
+    ids |= {"user_id": user.id, "username": name}
     await node.engine.providers_changed()
     await _upload(client, ids)
     return Belongings(user, client, ids, name)
 
 
-async def _rows(node: Node, user: User, name: str) -> dict[str, int]:
+async def _rows(node: Node, user: User, name: str) -> dict[str, int | str]:
     store = node.engine.store
     own: dict[str, Any] = {"owner_id": user.id, "created_at": now(), "updated_at": now()}
     named = {**own, "name": name}
@@ -109,7 +109,7 @@ async def _rows(node: Node, user: User, name: str) -> dict[str, int]:
     )
     await store.insert(Subscription(**own, account_id=account.id, program_id=program.id))
     provider = await store.insert(Provider(**named, type="loopback", host=name))
-    at = {"account_id": account.id, "program_id": program.id}
+    at: dict[str, Any] = {"account_id": account.id, "program_id": program.id}
     campaign = await store.insert(Campaign(**own, **at, group_id=group.id, source=name))
     transmission = await store.insert(
         Transmission(
@@ -144,7 +144,7 @@ async def _rows(node: Node, user: User, name: str) -> dict[str, int]:
     }  # fmt: skip
 
 
-async def _upload(client: httpx.AsyncClient, ids: dict[str, int]) -> None:
+async def _upload(client: httpx.AsyncClient, ids: dict[str, int | str]) -> None:
     paths = {route.path for route in DIALECTS["ictcore"].routes}
     for kind in _MEDIA_KINDS:
         if f"/messages/{kind}s/{{{kind}_id}}/media" in paths:

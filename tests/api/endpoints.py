@@ -21,8 +21,8 @@ _HEAD = """\
 # The endpoints of ICTCore's API guide, and the test that exercises each
 
 Written by `python -m tests.api.endpoints` from what the tests really ask a running node over HTTP;
-checked whenever a test that is named here runs. All of them are below `/api` too. What we add beside
-them is in `/docs` of a running node.
+checked whenever a test that is named here runs. All of them are below `/api` too; what we add
+beside them is in `/docs` of a running node.
 
 The guide's remark that deletes may also be asked as `GET` holds nowhere in ICTCore and is not
 offered: a `GET` must not delete. Its `text_id` as the answer of `POST /transmissions` is a slip;
