@@ -13,7 +13,7 @@ import trio
 
 from engine.access import GUEST, ROLES, Access, Principal
 from engine.config import Config
-from engine.errors import ThrottledError, UnauthenticatedError
+from engine.errors import ConflictError, ThrottledError, UnauthenticatedError
 from engine.jwts import Claims, Tokens, epoch_of
 from engine.model import RevokedToken, User
 from engine.passwords import Passwords
@@ -91,9 +91,12 @@ class Authenticator:
             return
         if claims.jti in self._revoked:
             return
-        self._revoked[claims.jti] = claims.user_id
         row = RevokedToken(owner_id=claims.user_id, jti=claims.jti, expires_at=claims.expires_at)
-        await self._store.insert(row)
+        try:
+            await self._store.insert(row)
+        except ConflictError:
+            return  # given back twice at the same moment
+        self._revoked[claims.jti] = claims.user_id
         await self.sweep()
         if sum(owner == claims.user_id for owner in self._revoked.values()) > MAX_REVOKED:
             await self._people.end_sessions(claims.user_id)

@@ -251,7 +251,7 @@ async def test_unknown_paths_and_verbs_are_404_before_anything_else(node: Node) 
         ("DELETE", "/contacts"),
         ("PATCH", "/contacts/1"),
         ("OPTIONS", "/contacts"),
-        ("POST", "/programs/sendfax"),
+        ("PUT", "/programs"),
         ("GET", "/campaigns/1/start"),
     ):
         assert_refused(await nobody.request(verb, path), 404)

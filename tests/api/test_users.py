@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trio
 
 from engine.model import Campaign, CampaignStatus, User
 from engine.store.base import Condition, Op, Query
@@ -346,6 +347,21 @@ async def test_the_last_administrator_stays(node: Node) -> None:
     await made(node.client, "/users", **{**ADA, "roles": ["user", "admin"]})
     assert (await node.client.delete(f"/users/{chief}")).json() is True
     assert_refused(await node.client.get("/users"), 401)
+
+
+async def test_two_administrators_cannot_delete_each_other_at_once(node: Node) -> None:
+    other = await node.user("other", "user", "admin")
+    chief_id, other_id = await id_of(node, "admin"), await id_of(node, "other")
+    statuses: list[int] = []
+
+    async def delete(client: httpx.AsyncClient, user_id: int) -> None:
+        statuses.append((await client.delete(f"/users/{user_id}")).status_code)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(delete, node.client, other_id)
+        nursery.start_soon(delete, other, chief_id)
+    assert statuses.count(200) == 1
+    assert await node.engine.store.count(User, Query()) == 1
 
 
 # --- deleting ----------------------------------------------------------------------------------

@@ -175,6 +175,22 @@ class NounSuite:
         await store.insert(User(username="eve"))  # no e-mail clashes with no e-mail
         assert await store.count(User, Query()) == 3
 
+    async def test_rows_are_saved_all_or_none(self, store: Store) -> None:
+        saved = await store.save_all([User(username="ann"), Account(username="ann")], owned=True)
+        ann, account = await store.find(User, Query()), await store.find(Account, Query())
+        assert [*ann, *account] == saved
+        assert account[0].owner_id == ann[0].id
+        edited = msgspec.structs.replace(ann[0], company="x")
+        with pytest.raises(ConflictError):
+            await store.save_all([edited, User(username="bob"), Account(username="ann")])
+        assert await store.find(User, Query()) == ann
+        with pytest.raises(NotFoundError):
+            await store.save_all([User(username="bob"), User(id=4711, username="eve")])
+        assert await store.find(User, Query()) == ann
+        [changed, bob] = await store.save_all([edited, User(username="bob")])
+        assert await store.find(User, Query()) == [changed, bob]
+        assert await store.save_all([]) == []
+
     async def test_reference_to_nothing_is_named(self, scene: Scene) -> None:
         with pytest.raises(InvalidError) as caught:
             await scene.store.insert(Campaign(program_id=4711, group_id=scene.group.id))
