@@ -45,7 +45,8 @@ class Condition(msgspec.Struct, frozen=True):
     """One filter. ``field`` is a field of the noun, or one the store joins for it.
 
     Contact: ``group_id``. Transmission: ``contact.phone``, ``contact.email``, ``account.phone``,
-    ``account.email``. Campaign: ``program.type``. SpoolResult: none.
+    ``account.email``, and of either of them ``party.phone``, ``party.email``. Campaign:
+    ``program.type``. SpoolResult: none.
     """
 
     field: str

@@ -18,11 +18,12 @@ from sqlalchemy import (
     false,
     func,
     literal_column,
+    or_,
     select,
 )
 
 from engine.errors import InvalidError
-from engine.model import Account, Campaign, Contact, Entity, Program, Transmission
+from engine.model import Account, Campaign, Contact, Entity, Program, Spool, Transmission
 from engine.store import schema
 from engine.store.base import Condition, Found, Op, Query
 from engine.store.codec import codec, structs
@@ -73,6 +74,8 @@ _JOINS: dict[tuple[type[Entity], str], _Join] = {
         schema.program, schema.program.c.id == schema.campaign.c.program_id, Program
     ),
 }
+_PARTY = "party."
+_PARTIES = {f"{_PARTY}phone", f"{_PARTY}email"}
 _JOINED = {
     (Contact, "group_id"),
     (Transmission, "contact.phone"),
@@ -80,6 +83,12 @@ _JOINED = {
     (Transmission, "account.phone"),
     (Transmission, "account.email"),
     (Campaign, "program.type"),
+}
+
+_TALLIED: dict[type[Entity], str] = {
+    Contact: "contact_total",
+    Transmission: "transmission_total",
+    Spool: "spool_total",
 }
 
 
@@ -102,7 +111,13 @@ def _total(connection: sqlite3.Connection, kind: type[Entity], query: Query, got
 
 
 def count(connection: sqlite3.Connection, kind: type[Entity], query: Query) -> int:
-    """How many rows match."""
+    """How many rows match: out of the tallies where only an owner is asked for, or nothing."""
+    owners = {c.value for c in query.conditions if (c.field, c.op) == ("owner_id", Op.EQ)}
+    if kind in _TALLIED and len(owners) == len(query.conditions) and None not in owners:
+        if not owners:
+            return _tallied(connection, kind, None)
+        if len(owners) == 1:
+            return _tallied(connection, kind, owners.pop())
     statement = _count(kind, _shape(query))
     [total] = statement.run_with(connection, _values(kind, query)).fetchone()
     return int(total)
@@ -112,6 +127,20 @@ def get(connection: sqlite3.Connection, kind: type[E], entity_id: int) -> E | No
     """The row by id."""
     found = structs(kind, _by_id(kind).run(connection, id=entity_id))
     return found[0] if found else None
+
+
+def _tallied(connection: sqlite3.Connection, kind: type[Entity], owner_id: int | None) -> int:
+    [total] = _tally(kind, owned=owner_id is not None).run(connection, id=owner_id).fetchone()
+    return int(total)
+
+
+@functools.cache
+def _tally(kind: type[Entity], *, owned: bool) -> Statement:
+    tally = schema.owner_tally
+    query = select(func.coalesce(func.sum(tally.c.value), 0)).where(
+        tally.c.name == literal_column(f"'{_TALLIED[kind]}'")
+    )
+    return Statement(query.where(tally.c.owner_id == bindparam("id")) if owned else query)
 
 
 @functools.cache
@@ -197,6 +226,8 @@ def _column(kind: type[Entity], field: str) -> ColumnElement[Any]:
 def _criterion(kind: type[Entity], place: int, part: _Filter) -> ColumnElement[bool]:
     if (kind, part.field) == (Contact, "group_id") and part.op is not Op.EQ:
         return _member(_compare(schema.contact_link.c.group_id, place, part))
+    if kind is Transmission and part.field in _PARTIES:
+        return _party(part.field.removeprefix(_PARTY), place, part)
     return _compare(_column(kind, part.field), place, part)
 
 
@@ -204,6 +235,15 @@ def _member(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     """In any of several groups: a join would give the contact once a group."""
     link = schema.contact_link
     return exists().where(link.c.contact_id == schema.contact.c.id, condition)
+
+
+def _party(name: str, place: int, part: _Filter) -> ColumnElement[bool]:
+    """Of the contact or of the account, which may be none."""
+    ours, contact, account = schema.transmission.c, schema.contact.c, schema.account.c
+    return or_(
+        exists().where(contact.id == ours.contact_id, _compare(contact[name], place, part)),
+        exists().where(account.id == ours.account_id, _compare(account[name], place, part)),
+    )
 
 
 def _compare(ours: ColumnElement[Any], place: int, part: _Filter) -> ColumnElement[bool]:

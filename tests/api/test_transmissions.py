@@ -195,6 +195,29 @@ async def test_every_service_has_its_list_with_filters_and_pages(node: Node) -> 
     assert [row["transmission_id"] for row in page.json()] == [ids[2]]
 
 
+async def test_a_phone_or_email_is_looked_for_on_both_ends(node: Node) -> None:
+    program = await made_program(node.client)
+    account = await made(node.client, "/accounts", phone="555000", email="us@example.com", active=1)
+    first = await made(
+        node.client, "/transmissions", program_id=program, phone="100", email="ada@example.com",
+        account_id=account,
+    )  # fmt: skip
+    second = await made(node.client, "/transmissions", program_id=program, phone="5550")
+    for args, found in (
+        ({"phone": "5550"}, [first, second]),
+        ({"phone": "55500"}, [first]),
+        ({"phone": "100"}, [first]),
+        ({"contact_phone": "5550"}, [second]),
+        ({"account_phone": "5550"}, [first]),
+        ({"email": "US@"}, [first]),
+        ({"email": "ada"}, [first]),
+        ({"account_email": "ada"}, []),
+        ({"phone": "%"}, []),
+    ):
+        rows = (await node.client.get("/transmissions", params=args)).json()
+        assert [row["transmission_id"] for row in rows] == found, args
+
+
 async def test_a_fax_tells_how_many_pages_went_out(node: Node) -> None:
     store = node.engine.store
     (admin,) = await store.find(User, Query())
