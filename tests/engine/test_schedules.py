@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 from zoneinfo import ZoneInfo
@@ -42,7 +44,15 @@ from engine.store import open_store, queries, schema
 from engine.store.base import Condition, Op, Query
 from gateways.loopback.gateway import LoopbackGateway
 from gateways.loopback.script import Script
-from tests.support.engine import add_campaign, add_program, add_provider, config_in
+from tests.support import wait_until
+from tests.support.engine import (
+    DEADLINE_S,
+    add_campaign,
+    add_program,
+    add_provider,
+    config_in,
+    running_engine,
+)
 
 START = datetime(2026, 3, 10, 8, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -579,6 +589,32 @@ async def test_a_transmission_that_is_over_ends_its_recurring_task(
         assert (await stored(engine, task)).status is TaskStatus.PROCESSED
         with pytest.raises(NotReadyError, match="completed"):
             await engine.schedules.send_at(SYSTEM, message.id, plan)
+
+
+async def test_a_task_that_falls_due_on_a_full_disk_fires_once_when_there_is_room(
+    tmp_path: Path,
+) -> None:
+    async with running_engine(config_in(tmp_path)) as engine:
+        await administrator(engine)
+        await add_provider(engine)
+        message = await transmission(engine)
+        task = await engine.schedules.send_at(SYSTEM, message.id, after(0.5))
+        with engine.bus.subscribe(1000) as events:
+            soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            async with engine.catalog.edits[Task]:  # its claim waits for us, on a disk with room
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+            try:
+                await wait_until(partial(_refused, engine), "the store refuses the claim")
+                assert (await stored(engine, task)).status is TaskStatus.PENDING
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            with trio.fail_after(DEADLINE_S):
+                assert (await fired(events)).done
+        assert len(await engine.store.find(Spool, Query())) == 1
+
+
+async def _refused(engine: Engine) -> bool:
+    return not engine.store.statistics()["writable"]
 
 
 async def test_tasks_of_a_draining_node_wait_for_the_next_one(
