@@ -18,7 +18,7 @@ import msgspec
 import orjson
 from quart import Request, Response, request
 
-from api.ictcore import campaigns, groups
+from api.ictcore import campaigns, contacts, groups
 from api.ictcore.translate import Guide
 from api.routing import (
     Ask,
@@ -118,9 +118,18 @@ async def import_csv(ask: Ask) -> Reply:
     return Created("group_id", ask.id("group_id"), fresh=False)
 
 
+async def link(ask: Ask) -> Reply:
+    """PUT /api/contacts/{contact_id}/link/{group_id}: shows the contact, as the guide's mount."""
+    reply = await contacts.link(ask)
+    return Item(reply.view) if isinstance(reply, Changed) else reply
+
+
 _CAMPAIGN = "/campaigns/{campaign_id}"
 
 ROUTES = (
+    Route(verb="PUT", path="/contacts/{contact_id}/link/{group_id}", handler=link,
+          summary="Put a contact into a group", answer=Item, view=contacts.ContactView,
+          statuses=(417,)),
     Route(verb="POST", path="/groups/{group_id}/csv", handler=import_csv,
           summary="Import contacts", answer=Created, view="group_id",
           body=("text/csv", "text/plain"), statuses=(411, 413, 415)),
