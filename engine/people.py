@@ -14,7 +14,7 @@ import msgspec
 from engine.access import USER, Access, Principal
 from engine.catalog import Catalog
 from engine.enrolment import default_account, enrol
-from engine.errors import InvalidError, NotFoundError, NotReadyError
+from engine.errors import ConflictError, InvalidError, NotFoundError, NotReadyError
 from engine.model import (
     Account,
     Campaign,
@@ -126,6 +126,7 @@ class People:
                 names = ", ".join(sorted(unknown))
                 raise InvalidError(f"roles: {names}: no such role", field="roles")
             require_rank(who, user, self.access.roles)
+            await self._require_own_names(user)
             return await enrol(self.store, user, account)
 
     async def update(
@@ -241,6 +242,8 @@ class People:
         at = self.clock()
         check(after)
         await self._require_administrator(before, after)
+        if after.email != before.email:
+            await self._require_own_names(after)
         after = msgspec.structs.replace(after, updated_at=at)
         if after.password_hash != before.password_hash or (before.active and not after.active):
             after = msgspec.structs.replace(after, tokens_from=at)
@@ -297,6 +300,13 @@ class People:
         if administers(before, roles) and not administers(after, roles):
             others = [u for u in await self.store.find(User, Query()) if u.id != after.id]
             require_administrator([before, *others], roles, others, roles)
+
+    async def _require_own_names(self, user: User) -> None:
+        """One logs in by username or e-mail: neither may be another's other one."""
+        for field, value in (("email", user.username), ("username", user.email)):
+            found = await self.store.find(User, _where(field, value)) if value else []
+            if any(other.id != user.id for other in found):
+                raise ConflictError(f"exists already: {value} is the {field} of another user")
 
     async def _require_idle(self, user: User) -> None:
         owned = Condition("owner_id", Op.EQ, user.id)

@@ -243,6 +243,11 @@ def _user(user: User) -> None:
         )
 
 
+def _role(role: Role) -> None:
+    if role.name.isdigit():
+        raise InvalidError("name: must not be a number, which would be an id", field="name")
+
+
 def _permission(permission: Permission) -> None:
     if not _PERMISSION.fullmatch(permission.name):
         raise InvalidError("name: small letters and digits, joined by _", field="name")
@@ -263,5 +268,6 @@ _SPECIAL: dict[type[Entity], Callable[[Any], None]] = {
     Account: _account,
     Provider: _provider,
     User: _user,
+    Role: _role,
     Permission: _permission,
 }

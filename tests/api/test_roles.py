@@ -140,6 +140,7 @@ async def test_permissions_of_ones_own(node: Node) -> None:
     [
         ("/roles", {}, 412),
         ("/roles", {"name": "x" * 65}, 412),
+        ("/roles", {"name": "2"}, 412),
         ("/roles", {"name": "admin"}, 417),
         ("/permissions", {}, 412),
         ("/permissions", {"name": "Contact List"}, 412),

@@ -139,6 +139,21 @@ async def test_a_refused_user_leaves_no_account_behind(node: Node) -> None:
     assert (await node.client.get("/accounts")).json() == before
 
 
+async def test_nobody_takes_the_name_another_logs_in_by(node: Node) -> None:
+    await made(node.client, "/users", **ADA)
+    for body in (
+        {"username": "ada@example.com"},
+        {"username": "x@example.com", "email": "ada@example.com"},
+    ):
+        assert_refused(await node.client.post("/users", json=body), 417)
+    both = await made(node.client, "/users", username="e@example.com", email="e@example.com")
+    await made(node.client, "/users", username="f@example.com")
+    for body in ({"email": "ada@example.com"}, {"email": "f@example.com"}):
+        assert_refused(await node.client.put(f"/users/{both}", json=body), 417)
+    kept = await node.client.put(f"/users/{both}", json={"email": "e@example.com", "company": "x"})
+    assert kept.status_code == 200
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
