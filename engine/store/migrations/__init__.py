@@ -19,7 +19,7 @@ from engine.errors import UnavailableError
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def upgrade(path: Path) -> None:
+def upgrade(path: Path, revision: str = "head") -> None:
     """Migrate the SQLite file at ``path`` (created where there is none) in one transaction.
 
     Blocking. Raises ``UnavailableError`` where the file cannot be written, is no database, or was
@@ -37,7 +37,7 @@ def upgrade(path: Path) -> None:
     try:
         with _ONE_AT_A_TIME, engine.begin() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
     except (SQLAlchemyError, sqlite3.Error, CommandError) as error:
         raise UnavailableError(f"store: cannot migrate {path}: {error}") from error
     finally:

@@ -64,6 +64,22 @@ def test_again_is_harmless(tmp_path: Path) -> None:
     connection.close()
 
 
+def test_programs_of_the_first_release_know_their_recording(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    upgrade(path, "0001")
+    connection = sqlite3.connect(path)
+    for number, data in enumerate(('{"recording_id":7}', "{}"), 1):
+        connection.execute(
+            "INSERT INTO program (uid, created_at, updated_at, name, type, data)"
+            " VALUES (?, 0, 0, 'p', 'voicemessage', ?)",
+            (bytes([number]) * 16, data),
+        )
+    connection.commit()
+    upgrade(path)
+    assert connection.execute("SELECT message_id FROM program").fetchall() == [(7,), (None,)]
+    connection.close()
+
+
 def test_a_database_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     upgrade(path)
