@@ -240,10 +240,10 @@ def _member(condition: ColumnElement[bool]) -> ColumnElement[bool]:
 def _party(name: str, place: int, part: _Filter) -> ColumnElement[bool]:
     """Of the contact or of the account, which may be none."""
     ours, contact, account = schema.transmission.c, schema.contact.c, schema.account.c
-    return or_(
-        exists().where(contact.id == ours.contact_id, _compare(contact[name], place, part)),
-        exists().where(account.id == ours.account_id, _compare(account[name], place, part)),
-    )
+    of_contact = exists().where(contact.id == ours.contact_id, _compare(contact[name], place, part))
+    of_account = exists().where(account.id == ours.account_id, _compare(account[name], place, part))
+    # Named, because another filter may have joined the same tables outside.
+    return or_(of_contact.correlate(schema.transmission), of_account.correlate(schema.transmission))
 
 
 def _compare(ours: ColumnElement[Any], place: int, part: _Filter) -> ColumnElement[bool]:

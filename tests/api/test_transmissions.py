@@ -218,6 +218,21 @@ async def test_a_phone_or_email_is_looked_for_on_both_ends(node: Node) -> None:
         assert [row["transmission_id"] for row in rows] == found, args
 
 
+async def test_filters_of_both_ends_and_of_one_go_together(node: Node) -> None:
+    program = await made_program(node.client)
+    account = await made(node.client, "/accounts", phone="555000", email="us@example.com", active=1)
+    sent_to = await made(
+        node.client, "/transmissions", program_id=program, phone="100", account_id=account
+    )
+    await made(node.client, "/transmissions", program_id=program, phone="200", account_id=account)
+    both_ends = {"phone": "555", "contact_phone": "100", "account_email": "us@", "email": "us@"}
+    for query in (both_ends, {**both_ends, "phone": "100"}):
+        found = await node.client.get("/transmissions", params=query)
+        assert found.status_code == 200, found.text
+        assert [row["transmission_id"] for row in found.json()] == [sent_to]
+        assert found.headers["X-Total-Count"] == "1"
+
+
 async def test_a_fax_tells_how_many_pages_went_out(node: Node) -> None:
     store = node.engine.store
     (admin,) = await store.find(User, Query())
