@@ -292,6 +292,7 @@ class Engine:
             "store": dict(self.store.statistics()),
             "bus": self.bus.statistics(),
             "imports": self.imports.statistics(),
+            "passwords": self.people.passwords.statistics(),
             "reaper": self._reaper.statistics(),
             "schedules": self._firing.statistics(),
             "campaigns_running": len(self._runners),

@@ -22,6 +22,7 @@ import msgspec
 
 K = TypeVar("K", bound=Hashable)
 
+_ROUNDING = 1e-6  # of a difference of levels: it must not turn a refusal longer than was said
 _V6_PREFIX = 64  # what one customer is given at least: he can come from any address in it
 
 
@@ -88,7 +89,7 @@ class Throttle:
         """Seconds until this may be tried; 0 = now."""
         known = self._known.get(attempt, now) > now
         elsewhere = self._accounts.level(attempt.account, now) - self._pairs.level(attempt, now)
-        hot = elsewhere + 1.0 > self._limits.per_account
+        hot = elsewhere + 1.0 > self._limits.per_account + _ROUNDING
         allowed = 1 if hot and not known else self._limits.per_account
         pair_s = self._pairs.wait_s(attempt, allowed, now)
         if known:

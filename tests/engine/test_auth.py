@@ -382,3 +382,13 @@ async def test_a_login_that_was_cut_off_is_no_failure(store: Store, tmp_path: Pa
         scope.cancel()
         await authenticator.login("u", "wrong", "10.0.0.1")
     assert authenticator.statistics()["throttle"]["pairs"] == 0
+
+
+async def test_a_user_may_have_a_role_somebody_made(store: Store) -> None:
+    await ensure_access(store, now)
+    await store.insert(Role(name="desk", permissions=("contact_list",)))
+    made = await create_user(store, now, username="u", password=WORD, roles=("desk",))
+    access = Access(store, now)
+    assert not access.principal(made).may("contact_list"), "nothing is granted before it is read"
+    await access.open()
+    assert access.principal(made).permissions == {"contact_list"}
