@@ -93,9 +93,12 @@ class Documents:
             kind = await self._kind(part)
             answer = await self._read(kind, part, target, None)
             extension = _EXTENSION[kind]
+            media, original = await self._folder.keep(
+                (target, "pdf"), (part, f"original.{extension}")
+            )
             return Pages(
-                media_path=await self._folder.keep(target, "pdf"),
-                original_path=await self._folder.keep(part, f"original.{extension}"),
+                media_path=media,
+                original_path=original,
                 original_type=extension,
                 pages=answer.pages,
                 size_x=answer.size_x,
@@ -107,8 +110,9 @@ class Documents:
         async with self._folder.scratch() as target:
             kind = await self._kind(part)
             answer = await self._read(kind, part, target, self._folder.path(before))
+            [media] = await self._folder.keep((target, "pdf"))
             return Pages(
-                media_path=await self._folder.keep(target, "pdf"),
+                media_path=media,
                 pages=answer.pages,
                 size_x=answer.size_x,
                 size_y=answer.size_y,

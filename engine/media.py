@@ -63,9 +63,10 @@ class Sounds:
         async with self._folder.scratch() as target:
             container, length_s = await self._convert(part, target, None)
             kind = _EXTENSION[container]
+            media, original = await self._folder.keep((target, "wav"), (part, f"original.{kind}"))
             return Sound(
-                media_path=await self._folder.keep(target, "wav"),
-                original_path=await self._folder.keep(part, f"original.{kind}"),
+                media_path=media,
+                original_path=original,
                 original_type=kind,
                 length_s=length_s,
             )
@@ -74,7 +75,8 @@ class Sounds:
         """The sound at ``before`` (relative) and that of an upload after it, in a new file."""
         async with self._folder.scratch() as target:
             _, length_s = await self._convert(part, target, self._folder.path(before))
-            return Sound(media_path=await self._folder.keep(target, "wav"), length_s=length_s)
+            [media] = await self._folder.keep((target, "wav"))
+            return Sound(media_path=media, length_s=length_s)
 
     async def _convert(self, part: Path, target: Path, before: Path | None) -> tuple[str, float]:
         return await self._folder.run(

@@ -156,7 +156,7 @@ class Messages:
         await self._asked(who, Template, template_id)
         async with self._folder.received(chunks) as part:
             size = part.stat().st_size
-            path = await self._folder.keep(part, "attachment")
+            [path] = await self._folder.keep((part, "attachment"))
         saved = None
         try:
             async with self._catalog.edits[Template]:

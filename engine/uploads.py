@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -67,11 +67,12 @@ class MediaFolder:
         finally:
             part.unlink(missing_ok=True)
 
-    async def keep(self, part: Path, extension: str) -> str:
-        """Take a complete file in; it is durable when its relative path is answered."""
-        name = f"{uuid4().hex}.{extension}"
-        await trio.to_thread.run_sync(self._keep, part, self._folder / name)
-        return f"{FOLDER}/{name}"
+    async def keep(self, *parts: tuple[Path, str]) -> list[str]:
+        """Take complete files in, each with its extension: all of them, or none.
+
+        They are durable when their relative paths are answered.
+        """
+        return await trio.to_thread.run_sync(self._keep, parts)
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         """Run something that takes long, in one of the folder's threads."""
@@ -102,10 +103,19 @@ class MediaFolder:
         if size == 0:
             raise MissingBodyError("Media upload failed, no file uploaded")
 
-    def _keep(self, part: Path, final: Path) -> None:
-        _sync(part)
-        part.rename(final)
-        _sync(self._folder)
+    def _keep(self, parts: Sequence[tuple[Path, str]]) -> list[str]:
+        kept: list[str] = []
+        try:
+            for part, extension in parts:
+                name = f"{uuid4().hex}.{extension}"
+                _sync(part)
+                part.rename(self._folder / name)
+                kept.append(f"{FOLDER}/{name}")
+            _sync(self._folder)
+        except OSError:
+            self.discard(*kept)
+            raise
+        return kept
 
     def _retire(self, names: list[str]) -> None:
         self._make_folders()

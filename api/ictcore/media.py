@@ -21,6 +21,7 @@ import trio
 from api.routing import Ask
 from engine.errors import InvalidError
 
+_BASE64 = "base64"
 _CHUNK_BYTES = 65_536
 _HEAD_BYTES = 4096
 _ENVELOPE_BYTES = 8192  # that an upload may have beyond what is in it
@@ -46,12 +47,21 @@ async def uploaded(ask: Ask) -> Upload:
     label = ask.request.headers.get("Content-Type", "")
     kind = label.partition(";")[0].strip().lower()
     limit = ask.engine.config.http.max_media_bytes + _ENVELOPE_BYTES
-    if kind == "base64":
-        head, rest = await _begun(ask.request.body_chunks(limit * 3 // 2))
-        return _from_data_url(head, rest)
-    head, rest = await _begun(ask.request.body_chunks(limit))
+    # Base64 is a third longer, and a half where it stands in lines.
+    chunks = ask.request.body_chunks(limit * 3 // 2 if kind == _BASE64 else limit)
+    upload = await unwrapped(chunks, kind)
+    if upload.name:
+        return upload
     disposition = ask.request.headers.get("Content-Disposition", "")
-    return _from_envelope(head, rest) or Upload(_Joined(head, rest), _named(disposition), kind)
+    return msgspec.structs.replace(upload, name=_named(disposition))
+
+
+async def unwrapped(chunks: AsyncIterator[bytes], kind: str) -> Upload:
+    """The file in ``chunks``, which are labelled as of this kind. Raises ``InvalidError``."""
+    head, rest = await _begun(chunks)
+    if kind == _BASE64:
+        return _from_data_url(head, rest)
+    return _from_envelope(head, rest) or Upload(_Joined(head, rest), "", kind)
 
 
 async def read_file(path: Path) -> AsyncIterator[bytes]:
@@ -89,7 +99,7 @@ def _from_data_url(head: bytes, rest: AsyncIterator[bytes]) -> Upload:
         label, comma, body = body.partition(b",")
         if not comma or not label.lower().rstrip().endswith(b";base64"):
             raise InvalidError("media: not a data URL in base64")
-        kind = label[5:].decode("ascii", "replace")
+        kind = label[5:].partition(b";")[0].decode("ascii", "replace")
     return Upload(_Decoded(body, rest), "", kind)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import trio
 
 from engine.config import HttpConfig
 from engine.errors import (
@@ -116,6 +117,41 @@ async def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(error):
             await stored(folder, data, max_s=5)
         assert files(tmp_path) == set()
+
+
+class CutOff(AsyncIterator[bytes]):
+    """An upload whose sender falls silent after a first piece."""
+
+    def __init__(self) -> None:
+        self.silent = trio.Event()
+
+    async def __anext__(self) -> bytes:
+        if self.silent.is_set():
+            await trio.sleep_forever()
+        self.silent.set()
+        return b"RIFF"
+
+
+async def test_an_upload_that_is_cut_off_leaves_nothing(tmp_path: Path) -> None:
+    upload = CutOff()
+
+    async def receive() -> None:
+        async with media_folder(tmp_path).received(upload):
+            raise AssertionError("it never came")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await upload.silent.wait()
+        nursery.cancel_scope.cancel()
+    assert files(tmp_path) == set()
+
+
+async def test_files_are_kept_all_or_none(tmp_path: Path) -> None:
+    folder = media_folder(tmp_path)
+    async with folder.received(pieces(b"x")) as part:
+        with pytest.raises(FileNotFoundError):
+            await folder.keep((part, "wav"), (tmp_path / "no such file", "wav"))
+    assert files(tmp_path) == set()
 
 
 async def test_names_are_ours_and_the_original_is_kept(tmp_path: Path) -> None:

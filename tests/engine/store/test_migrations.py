@@ -76,7 +76,10 @@ def test_programs_of_the_first_release_know_their_recording(tmp_path: Path) -> N
         )
     connection.commit()
     upgrade(path)
-    assert connection.execute("SELECT message_id FROM program").fetchall() == [(7,), (None,)]
+    assert connection.execute("SELECT message_id FROM program ORDER BY id").fetchall() == [
+        (7,),
+        (None,),
+    ]
     connection.close()
 
 
