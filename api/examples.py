@@ -228,6 +228,12 @@ FIELDS: dict[str, Field] = {
 }  # fmt: skip
 """Every word. A test tells of a field that is not here."""
 
+CSV = {
+    "groups": "+4930123456,Ada,Lovelace,ada@example.com,,gold,,,\n+4930654321\n",
+    "users": "username,passwd,first_name,active\nada,correct horse battery,Ada,1\n",
+}
+"""Files by the first word of their path."""
+
 # Where a word means something else in one place: by the schema's title, then by the field.
 _THERE: dict[str, dict[str, Any]] = {
     "ProviderBody": {"type": "sip", "name": "carrier"},

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from api.examples import FIELDS, example
+from api.examples import CSV, FIELDS, example
 from api.paging import DEFAULT_LIMIT, MAX_LIMIT, SCHEMA, Filter, sort_pattern
 from api.routing import Created, Dialect, File, Route, Rows, Status, Value
 
@@ -217,7 +217,7 @@ class _Writer:
     def _body(self, route: Route) -> dict[str, Any]:
         if isinstance(route.body, tuple):
             # A label that is no media type (ICTCore's "base64") cannot be in an OpenAPI document.
-            files = dict.fromkeys((kind for kind in route.body if "/" in kind), _FILE)
+            files = dict.fromkeys((kind for kind in route.body if "/" in kind), _file(route))
             return {"description": "The file itself", "required": True, "content": files}
         schema = self._schema(route.body)
         shown = {"schema": schema, "example": example(schema, self.components)}
@@ -226,7 +226,8 @@ class _Writer:
     def _success(self, dialect: Dialect, route: Route) -> dict[str, Any]:
         if route.answer is File:
             headers = _headers(*_ALWAYS, "Content-Disposition")
-            return {"description": "The file", "headers": headers, "content": {route.view: _FILE}}
+            content = {route.view: _file(route)}
+            return {"description": "The file", "headers": headers, "content": content}
         names = (*_ALWAYS, "X-Total-Count", "Link") if route.answer is Rows else _ALWAYS
         schema = dialect.translator.schema(route, self._schema)
         shown = {"schema": schema, "example": example(schema, self.components, _name(route))}
@@ -259,6 +260,11 @@ def _health() -> dict[str, Any]:
             for status, meaning in meanings.items()
         },
     }
+
+
+def _file(route: Route) -> dict[str, Any]:
+    text = {"example": CSV[_subject(route)]} if route.path.endswith("/csv") else {}
+    return {**_FILE, **text}
 
 
 def _refusals(dialect: Dialect, route: Route) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def test_every_schema_is_one_that_something_fits() -> None:
 
 def test_every_body_and_answer_has_an_example_that_fits_it() -> None:
     for where, content in contents():
-        if content["schema"].get("format") == "binary":
+        if content["schema"].get("format") == "binary" and "csv" not in where:
             continue
         assert "example" in content, where
         errors = list(validator(content["schema"]).iter_errors(content["example"]))
