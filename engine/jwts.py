@@ -6,7 +6,6 @@ it makes a new one, and what the old one signed counts until that file is remove
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,8 +18,9 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
+from engine import keyfiles
 from engine.clock import Clock
-from engine.errors import InvalidError, UnauthenticatedError
+from engine.errors import UnauthenticatedError
 from engine.model import User
 
 ISSUER = "outspool"
@@ -114,28 +114,6 @@ def _claims(claims: dict[str, Any]) -> Claims:
 
 def _load_keys(path: Path) -> list[bytes]:
     """The key that signs, then those that only verify."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not path.exists():
-        _create_key(path)
+    keyfiles.make(path, lambda: RSAKey.generate_key(KEY_BITS).as_pem(private=True))
     found = [path, *sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))]
-    for key in found:
-        if key.stat().st_mode & 0o077:
-            raise InvalidError(f"{key}: the signing key must be readable by its owner only (0600)")
-    return [key.read_bytes() for key in found]
-
-
-def _create_key(path: Path) -> None:
-    pem = RSAKey.generate_key(KEY_BITS).as_pem(private=True)
-    scratch = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        # A whole file or none, also when two nodes start on one directory.
-        os.link(scratch, path)
-    except FileExistsError:
-        return
-    finally:
-        scratch.unlink()
+    return [keyfiles.read(key) for key in found]

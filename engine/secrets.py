@@ -12,7 +12,6 @@ import base64
 import binascii
 import hashlib
 import os
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +22,7 @@ import trio
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from engine import keyfiles
 from engine.config import Config
 from engine.errors import InvalidError, UnavailableError
 from engine.model import Account, Entity, Provider
@@ -269,7 +269,7 @@ def _load(given: str, old: str, path: Path) -> KeyRing:
     """The keys of environment and file. The file is made where neither is there."""
     former = [_decoded(text, "OUTSPOOL_SECRET_KEY_OLD") for text in old.split(",") if text.strip()]
     if not given:
-        _make(path)
+        keyfiles.make(path, _fresh)
         return KeyRing(_read(path), *former)
     if path.exists():
         # Who moves from the file to the environment loses nothing.
@@ -287,36 +287,9 @@ def _decoded(text: str, name: str) -> bytes:
     return key
 
 
+def _fresh() -> bytes:
+    return base64.b64encode(os.urandom(KEY_BYTES)) + b"\n"
+
+
 def _read(path: Path) -> bytes:
-    if path.stat().st_mode & 0o077:
-        raise InvalidError(f"{path}: the key must be readable by its owner only (0600)")
-    return _decoded(path.read_text(), str(path))
-
-
-def _make(path: Path) -> None:
-    """A new key, whole or not at all, also when the machine dies meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if path.exists():
-        return
-    scratch = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(scratch, path)
-    except FileExistsError:
-        return
-    finally:
-        scratch.unlink()
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Without it a power cut may take the file away, and with it every password sealed since."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return _decoded(keyfiles.read(path).decode("ascii", "replace"), str(path))

@@ -43,7 +43,7 @@ async def _start_and_stop(arguments: tuple[str, ...], folder: Path) -> str:
     url = said.rpartition(" ")[2].strip()
     async with httpx.AsyncClient() as client:
         health = (await client.get(f"{url}/healthz")).json()
-    assert health == {"ready": True, "draining": False, "store": "ok"}
+    assert health == {"ready": True, "draining": False, "store": "ok", "secrets": "ok"}
     process.terminate()
     with trio.fail_after(DEADLINE_S):
         assert await process.wait() == 0
