@@ -131,7 +131,7 @@ class MediaConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_recording_s: float = 3600.0
     max_document_pages: int = 500
     document_timeout_s: float = 30.0  # to read a document (CPU: a third of it), in its own process
-    office_program: str = "soffice"  # turns Office documents into PDF where it is installed; "" = no
+    office_program: str = "soffice"  # turns Office documents into PDF if installed; "" = never
     office_timeout_s: float = 90.0
 
 
