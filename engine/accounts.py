@@ -109,7 +109,7 @@ class Accounts:
         """
         who.require("account_create", "user_update")
         user = await self._store.get(User, user_id)
-        if user is None:
+        if user is None or not (user.id == who.user_id or who.sees("user", user)):
             raise NotFoundError("User not found")
         if not user.active:
             raise InvalidError("user_id: the user is not active", field="user_id")

@@ -20,7 +20,7 @@ from api.openapi import document
 from api.paging import SCHEMA
 from api.routing import Dialect, Route, Rows
 from api.web import DIALECTS
-from tests.api.belongings import GRANTED, Belongings, belongings
+from tests.api.belongings import EXTRA, GRANTED, Belongings, belongings
 from tests.api.node import Node, running_node
 from tests.api.permissions import PERMISSIONS, grants
 
@@ -97,7 +97,14 @@ def content_of(dialect: Dialect, route: Route, whose: Belongings) -> dict[str, A
     return {"json": {"value": "stolen", **own_body(dialect, route, whose)}}
 
 
-async def test_no_route_reaches_the_row_of_somebody_else(scene: Scene) -> None:
+@pytest.mark.parametrize("more", [frozenset(), frozenset({"user", "role", "permission"})])
+async def test_no_route_reaches_the_row_of_somebody_else(
+    scene: Scene, more: frozenset[str]
+) -> None:
+    """Neither for who works nor for who keeps users: only ``_admin`` opens other people's rows."""
+    permissions = tuple(sorted(EXTRA | more))
+    stranger = msgspec.structs.replace(scene.stranger.user, permissions=permissions)
+    await scene.node.engine.store.update(stranger)
     before = await scene.owner.rows(scene.node)
     leaks = []
     for dialect, route in routes():
