@@ -138,7 +138,8 @@ async def _by_hand(options: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         async with populated_node(Path(folder)) as node:
             token = await token_for_everything(node, "fuzzer")
-            report = await run(node, Path(folder), token, "--exclude-path-regex", CANCEL, *options)
+            chosen = ("--exclude-path-regex", CANCEL, *options)
+            report = await run(node, Path(folder), token, *chosen, deadline_s=BY_HAND_S)
             return report.exit_code
 
 
