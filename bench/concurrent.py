@@ -29,7 +29,7 @@ from rich.table import Table
 from bench.pjsua_media import CALLS_A_PROCESS, HOST
 from bench.report import Report, Target
 from engine.config import SipConfig
-from engine.model import Media
+from engine.gateway import Media
 from gateways.sip.media import RemoteMedia, RtpEngine, RtpSession
 from gateways.sip.media_protocol import percentile_ms
 

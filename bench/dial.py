@@ -35,9 +35,9 @@ from bench.sip_load import (
     sipp_uas,
 )
 from engine.config import SipConfig
-from engine.gateway import Call, Inbound, Order, Stage
+from engine.gateway import Call, Inbound, Media, Order, Stage
 from engine.memory import settle
-from engine.model import Media, Provider, Service
+from engine.model import Provider, Service
 from engine.programs.voicemessage import voicemessage
 from engine.results import Result
 from gateways.sip.gateway import SipGateway

@@ -20,8 +20,8 @@ from engine.app import Engine
 from engine.bus import Subscription
 from engine.config import Config, NodeConfig, SipConfig
 from engine.events import CampaignChanged, SpoolChanged
-from engine.gateway import Stage
-from engine.model import Campaign, CampaignStatus, Group, Media, Program, Provider, Recording
+from engine.gateway import Media, Stage
+from engine.model import Campaign, CampaignStatus, Group, Program, Provider, Recording
 from gateways.sip.gateway import SipGateway
 
 EVENTS = 1_000_000

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
 import trio
 
-from engine.model import Media, Provider, ResultRow, Service
-from engine.results import Result
+from engine.model import Provider, Service
+from engine.results import Result, ResultRow
 
 
 class Stage(StrEnum):
@@ -29,6 +30,13 @@ class Stage(StrEnum):
 
 Progress = Callable[[Stage, datetime], None]
 """Called by a gateway, on Trio's thread, as a delivery advances; never blocks, never raises."""
+
+
+class Media(msgspec.Struct, frozen=True):
+    """A recording as a gateway plays it: absolute path of an 8 kHz mono 16-bit WAV, length."""
+
+    path: Path
+    length_s: float
 
 
 class Call(Protocol):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import IntFlag, StrEnum
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -386,14 +385,6 @@ class Task(Entity, frozen=True, kw_only=True):
     note: str = ""
 
 
-class ResultRow(msgspec.Struct, frozen=True):
-    """A datum collected during one spool: ``("dtmf", "key", "5")``, ``("info", "played", …)``."""
-
-    type: str
-    name: str
-    data: str
-
-
 class SpoolResult(Entity, frozen=True, kw_only=True):
     """A stored ``ResultRow``."""
 
@@ -401,10 +392,3 @@ class SpoolResult(Entity, frozen=True, kw_only=True):
     type: str
     name: str
     data: str
-
-
-class Media(msgspec.Struct, frozen=True):
-    """A recording as a gateway plays it: absolute path of an 8 kHz mono 16-bit WAV, length."""
-
-    path: Path
-    length_s: float

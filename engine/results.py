@@ -7,8 +7,6 @@ from enum import StrEnum
 
 import msgspec
 
-from engine.model import ResultRow
-
 STUCK = "stuck"
 """Cause of what was in process beyond its deadline and nobody works on any more."""
 
@@ -44,6 +42,14 @@ class Reached(StrEnum):
     NOTHING = "nothing"
     NETWORK = "network"
     PERSON = "person"
+
+
+class ResultRow(msgspec.Struct, frozen=True):
+    """A datum collected during one spool: ``("dtmf", "key", "5")``, ``("info", "played", …)``."""
+
+    type: str
+    name: str
+    data: str
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

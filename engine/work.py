@@ -11,9 +11,9 @@ import msgspec
 
 from engine.config import Config, RetryConfig
 from engine.errors import NotFoundError, NotReadyError
-from engine.gateway import Call
+from engine.gateway import Call, Media
 from engine.gateway import Program as BoundProgram
-from engine.model import Account, Media, Program, Recording, Service
+from engine.model import Account, Program, Recording, Service
 from engine.programs import PROGRAMS, Function, Material, function_of
 from engine.retry import Policy, effective
 from engine.store.base import Candidate, Intent, Store

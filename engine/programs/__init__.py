@@ -11,18 +11,8 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from engine.errors import NotReadyError
-from engine.gateway import Call
-from engine.model import (
-    Account,
-    Direction,
-    Document,
-    Entity,
-    Media,
-    Recording,
-    Service,
-    Template,
-    Text,
-)
+from engine.gateway import Call, Media
+from engine.model import Account, Direction, Document, Entity, Recording, Service, Template, Text
 from engine.programs.voicemessage import voicemessage
 
 

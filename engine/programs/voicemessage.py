@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from engine.gateway import Call
-from engine.model import Media
+from engine.gateway import Call, Media
 
 
 async def voicemessage(call: Call, recording: Media) -> None:

@@ -9,9 +9,8 @@ from typing import NamedTuple
 import trio
 
 from engine.clock import Clock
-from engine.gateway import CallEnded, Order, Progress, Stage
-from engine.model import Media, ResultRow
-from engine.results import Blame, Disposition, Reached, Result
+from engine.gateway import CallEnded, Media, Order, Progress, Stage
+from engine.results import Blame, Disposition, Reached, Result, ResultRow
 from gateways.loopback.script import Ending, Plan
 
 

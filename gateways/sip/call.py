@@ -10,9 +10,8 @@ import trio
 
 from engine.clock import Clock
 from engine.errors import InvalidError
-from engine.gateway import CallEnded, Order, Progress, Stage
-from engine.model import Media, ResultRow
-from engine.results import Result
+from engine.gateway import CallEnded, Media, Order, Progress, Stage
+from engine.results import Result, ResultRow
 from gateways.sip import results
 from gateways.sip.media import MediaLost, PlaybackError, RemoteMedia, RtpEngine, RtpSession
 from gateways.sip.session import Action, Actions, Event, Session, State, Why

@@ -24,7 +24,7 @@ import trio
 
 from engine.config import SipConfig
 from engine.errors import InvalidError, NotReadyError, UnavailableError
-from engine.model import Media
+from engine.gateway import Media
 from gateways.sip import media_protocol as protocol
 from gateways.sip.media_process import EngineProcess, MediaLost, PlaybackError, Wait, start
 from gateways.sip.media_protocol import RemoteMedia, RtpStats

@@ -14,8 +14,7 @@ import re
 from datetime import datetime
 from typing import NamedTuple
 
-from engine.model import ResultRow
-from engine.results import Blame, Disposition, Reached, Result
+from engine.results import Blame, Disposition, Reached, Result, ResultRow
 from gateways.sip.session import Session, Why
 from native.pjsua.wire import Final, Origin
 

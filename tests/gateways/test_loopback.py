@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InvalidError
-from engine.gateway import Call, CallEnded, Inbound, Order, Program, Stage
-from engine.model import Media, Provider, ResultRow, Service
-from engine.results import Disposition, Reached, Result
+from engine.gateway import Call, CallEnded, Inbound, Media, Order, Program, Stage
+from engine.model import Provider, Service
+from engine.results import Disposition, Reached, Result, ResultRow
 from gateways.loopback.gateway import LoopbackGateway
 from gateways.loopback.script import Ending, Exponential, Player, Script, parse
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import trio
 
-from engine.gateway import Inbound
-from engine.model import Media, Provider
+from engine.gateway import Inbound, Media
+from engine.model import Provider
 from gateways.loopback.gateway import LoopbackGateway
 from tests.suites.gateway_suite import FarEnd, GatewaySuite
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import trio
 
-from engine.model import Media
+from engine.gateway import Media
 from gateways.sip.media import RemoteMedia, RtpEngine, RtpSession
 from tests.support import wait_for_line
 from tests.support.audio import RATE, chirp, compare, read_wav, write_wav

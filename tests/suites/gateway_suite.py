@@ -15,9 +15,9 @@ from uuid import uuid4
 
 import trio
 
-from engine.gateway import Call, Gateway, Order, Program, Stage
-from engine.model import Media, Provider, ResultRow, Service
-from engine.results import Blame, Disposition, Reached, Result
+from engine.gateway import Call, Gateway, Media, Order, Program, Stage
+from engine.model import Provider, Service
+from engine.results import Blame, Disposition, Reached, Result, ResultRow
 
 DEADLINE_S = 30.0
 

@@ -14,13 +14,12 @@ from engine.model import (
     Group,
     Program,
     Provider,
-    ResultRow,
     Service,
     Transmission,
     TransmissionStatus,
     User,
 )
-from engine.results import Blame, Disposition, Reached, Result
+from engine.results import Blame, Disposition, Reached, Result, ResultRow
 from engine.store.base import Begun, Candidate, ContactRow, Intent, Outcome, Store
 
 AT = datetime(2026, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)

@@ -11,7 +11,7 @@ from typing import Any
 import trio
 
 from engine.config import SipConfig
-from engine.model import Media
+from engine.gateway import Media
 from gateways.sip.media import RemoteMedia, RtpEngine, RtpSession
 from tests.support import LOCALHOST, free_udp_port
 from tests.support.audio import RATE, Samples, write_wav

@@ -10,8 +10,8 @@ from typing import Any
 import trio
 
 from engine.config import SipConfig
-from engine.gateway import Inbound
-from engine.model import Media, Provider
+from engine.gateway import Inbound, Media
+from engine.model import Provider
 from gateways.sip.gateway import SipGateway
 from tests.suites.gateway_suite import FarEnd
 from tests.support import LOCALHOST, audio

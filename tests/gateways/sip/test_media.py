@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import trio
 
-from engine.model import Media
+from engine.gateway import Media
 from gateways.sip.media import PlaybackError, RtpEngine
 from tests.support.audio import chirp, compare, decode, encode, read_wav
 from tests.support.rtp import (
