@@ -265,6 +265,8 @@ async def test_an_account_changes_hands(node: Node) -> None:
     nobodys = await answer(await node.client.get(f"/accounts/{account}"))
     assert nobodys["user_id"] is None
     assert await answer(await node.client.put(f"{classic}/{heir_id}")) is True
+    shown = await answer(await node.client.delete(f"/accounts/{account}/users"))
+    assert (shown["account_id"], shown["user_id"]) == (account, None)
 
 
 async def test_who_gets_an_account_must_be_there(node: Node) -> None:
