@@ -170,7 +170,8 @@ ROUTES = (
     Route(verb="DELETE", path=_PROGRAMS, handler=clear,
           summary="Unsubscribe an account from all programs", answer=Changed, view=AccountView),
     Route(verb="PUT", path=_PROGRAM, handler=subscribe,
-          summary="Subscribe an account to a program", answer=Changed, view=AccountView),
+          summary="Subscribe an account to a program", answer=Changed, view=AccountView,
+          statuses=(412, 417)),  # a word in place of the number is a type
     Route(verb="DELETE", path=_PROGRAM, handler=unsubscribe,
           summary="Unsubscribe an account from a program", answer=Changed, view=AccountView),
     Route(verb="PUT", path=_TYPE, handler=equip,

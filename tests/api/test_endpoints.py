@@ -67,3 +67,5 @@ def test_an_endpoint_keeps_its_test_while_that_asks_it() -> None:
     assert chosen(asked, {}) == {one: "narrow", other: "broad"}
     assert chosen(asked, {one: "broad"}) == {one: "broad", other: "broad"}
     assert chosen(asked, {one: "gone"}) == {one: "narrow", other: "broad"}
+    at_home = "tests/api/test_programs.py::all"
+    assert chosen({**asked, at_home: {one, other}}, {other: "broad"})[other] == at_home
