@@ -311,14 +311,15 @@ class Transmission(Entity, frozen=True, kw_only=True):
     """One message to one contact, however many spools (attempts) it takes.
 
     ``due_at`` is when a pending one may be tried (again). ``response`` is the cause of the last
-    result, e.g. ``busy``. ``retry_delays`` as in ``Campaign``, whose own they override.
+    result, e.g. ``busy``. ``contact_id`` is None once the contact was deleted. ``retry_delays`` as
+    in ``Campaign``, whose own they override.
     """
 
     title: str = ""
     service: Service = Service.VOICE
     program_id: int
     account_id: int | None = None
-    contact_id: int
+    contact_id: int | None
     campaign_id: int | None = None
     origin: str = ""
     direction: Direction = Direction.OUTBOUND

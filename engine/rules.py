@@ -2,7 +2,7 @@
 
 ``COMPLETE`` is asked before a row is stored: it checks references (which must be the caller's to
 see) and fills in what follows from them. ``MERGES`` say what an edit changes of a row that is
-there. ``GUARDS`` are asked before a row is deleted.
+there. ``GUARDS`` are asked before a row is deleted; they make way for its end or forbid it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from engine.model import (
     TransmissionStatus,
 )
 from engine.programs import MESSAGES, PROGRAMS, REFERENCES
+from engine.results import screened
 from engine.secrets import keeping_secrets
-from engine.store.base import Condition, Op, Query
+from engine.store.base import Condition, Intent, Op, Query
+from engine.uids import new_uid
 from engine.validation import RESOLUTIONS
 
 if TYPE_CHECKING:
@@ -119,6 +121,34 @@ async def _campaign_rests(_catalog: Catalog, campaign: Campaign) -> None:
         raise NotReadyError("Campaign is running, stop it first")
 
 
+async def _call_off(catalog: Catalog, contact: Contact) -> None:
+    """Nothing more is sent to who is deleted; what was sent stays on record without a name."""
+    own = Condition("contact_id", Op.EQ, contact.id)
+    processing = Condition("status", Op.EQ, TransmissionStatus.PROCESSING)
+    if await catalog.store.find(Transmission, Query(conditions=(own, processing), limit=1)):
+        raise NotReadyError("A transmission to this contact is in process")
+    pending = Condition("status", Op.EQ, TransmissionStatus.PENDING)
+    waiting = await catalog.store.find(Transmission, Query(conditions=(own, pending)))
+    intents = [_nothing_of(transmission, catalog) for transmission in waiting]
+    await catalog.store.screen_out(intents, [screened("contact_deleted")] * len(intents))
+
+
+def _nothing_of(transmission: Transmission, catalog: Catalog) -> Intent:
+    return Intent(
+        uid=new_uid(),
+        at=catalog.clock(),
+        service=transmission.service,
+        destination="",
+        provider_id=None,
+        account_id=transmission.account_id,
+        contact_id=transmission.contact_id or 0,
+        program_id=transmission.program_id,
+        owner_id=transmission.owner_id,
+        transmission_id=transmission.id,
+        campaign_id=transmission.campaign_id,
+    )
+
+
 async def _transmission_rests(_catalog: Catalog, transmission: Transmission) -> None:
     if transmission.status is TransmissionStatus.PROCESSING:
         raise NotReadyError("Transmission already in process")
@@ -178,6 +208,7 @@ COMPLETE: dict[type[Entity], Complete] = {
 }
 
 GUARDS: dict[type[Entity], Guard] = {
+    Contact: _call_off,
     Campaign: _campaign_rests,
     Transmission: _transmission_rests,
     Group: _no_campaign_runs,

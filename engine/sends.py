@@ -93,7 +93,8 @@ class SingleSends:
             raise NotReadyError(_REFUSALS[status])
 
     async def _candidate(self, transmission: Transmission) -> Candidate:
-        contact = await self._store.get(Contact, transmission.contact_id)
+        contact_id = transmission.contact_id
+        contact = None if contact_id is None else await self._store.get(Contact, contact_id)
         if contact is None:
             raise NotFoundError("Contact not found")
         return Candidate(contact=contact, transmission=transmission)

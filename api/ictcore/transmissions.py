@@ -77,7 +77,7 @@ class TransmissionView(msgspec.Struct, kw_only=True):
     account_id: int | None
     account_phone: str | None
     account_email: str | None
-    contact_id: int
+    contact_id: int | None
     contact_phone: str | None
     contact_email: str | None
     user_id: int | None
@@ -129,7 +129,7 @@ def to_json(
     transmission: Transmission, related: Related, pages: int | None = None
 ) -> TransmissionView:
     """The transmission on the wire, with what it refers to."""
-    contact = related.contacts.get(transmission.contact_id)
+    contact = related.contacts.get(transmission.contact_id or 0)
     account = related.accounts.get(transmission.account_id or 0)
     user = related.users.get(transmission.owner_id or 0)
     return TransmissionView(
@@ -323,7 +323,7 @@ async def _shown(ask: Ask, transmission: Transmission) -> Reply:
 async def _related(ask: Ask, found: list[Transmission]) -> Related:
     by_id = ask.engine.catalog.by_id
     return Related(
-        contacts=await by_id(Contact, {row.contact_id for row in found}),
+        contacts=await by_id(Contact, {row.contact_id for row in found if row.contact_id}),
         accounts=await by_id(Account, {row.account_id for row in found if row.account_id}),
         users=await by_id(User, {row.owner_id for row in found if row.owner_id}),
     )

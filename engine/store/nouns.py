@@ -33,6 +33,7 @@ from engine.model import (
     Provider,
     Spool,
     Transmission,
+    TransmissionStatus,
 )
 from engine.store import queries, schema
 from engine.store.codec import codec, micros
@@ -248,6 +249,9 @@ _link, _spool, _transmission = schema.contact_link, schema.spool, schema.transmi
 _group, _campaign = schema.contact_group, schema.campaign
 
 _OPEN: ColumnElement[bool] = literal_column(schema.OPEN)
+_UNFINISHED: ColumnElement[bool] = literal_column(
+    f"status IN ('{TransmissionStatus.PENDING}', '{TransmissionStatus.PROCESSING}')"
+)
 _OPEN_SPOOL = _first(_spool.c.transmission_id, _OPEN)
 _SPOOLS_OF = Statement(select(_spool.c.id).where(_is(_spool.c.transmission_id)))
 _DELETE_RESULTS = Statement(delete(schema.spool_result).where(_is(schema.spool_result.c.spool_id)))
@@ -296,7 +300,9 @@ _FORGET_ACCOUNT = Statement(
 )
 _FORBIDS: dict[type[Entity], tuple[tuple[Statement, str], ...]] = {
     Account: ((_first(_campaign.c.account_id), "a campaign uses it"),),
-    Contact: ((_first(_transmission.c.contact_id), "it has transmissions"),),
+    Contact: (
+        (_first(_transmission.c.contact_id, _UNFINISHED), "a transmission to it is not over"),
+    ),
     Group: ((_first(_campaign.c.group_id), "a campaign uses it"),),
     Program: (
         (_first(_campaign.c.program_id), "a campaign uses it"),

@@ -226,7 +226,7 @@ transmission = _entity(
     Column("service", Integer, nullable=False),
     _to("program_id", "program", required=True),
     _to("account_id", "account", gone="SET NULL"),
-    _to("contact_id", "contact", required=True),
+    _to("contact_id", "contact", gone="SET NULL"),
     _to("campaign_id", "campaign", gone="SET NULL"),
     *_text("origin", "direction", "status", "response"),
     Column("try_allowed", Integer, nullable=False),

@@ -157,6 +157,8 @@ async def test_n8n_sends_waits_and_reads(http: httpx.AsyncClient) -> None:
     assert counts["transmission_total"] == "1"
     with pytest.raises(httpx.HTTPStatusError, match="423"):
         await n8n.call("POST", f"/transmissions/{transmission}/retry")
+    assert await n8n.call("DELETE", f"/contacts/{contact}") is True
+    assert (await n8n.call("GET", f"/transmissions/{transmission}"))["contact_id"] is None
 
 
 async def test_n8n_asks_for_what_is_a_switchboards(http: httpx.AsyncClient) -> None:

@@ -10,6 +10,7 @@ import trio
 
 from engine.model import Contact, Service, Spool, SpoolResult, Transmission, User
 from engine.store.base import Query
+from gateways.loopback.script import Script
 from tests.api.dialling import DEADLINE_S, QUICK, prepared, provider, run, sent
 from tests.api.node import Node, made, made_program, running_node
 
@@ -334,3 +335,33 @@ async def test_a_delay_that_makes_no_sense_is_refused_by_its_key(
         response = await node.client.post(path, json={**body, "retry_delays": delays})
         assert response.status_code == 412, response.text
         assert f"retry_delays.{key}" in response.json()["error"]["message"]
+
+
+async def test_who_is_deleted_gets_nothing_more_and_what_was_sent_stays(node: Node) -> None:
+    await provider(node.client)
+    program, _ = await prepared(node.client)
+    contact = await made(node.client, "/contacts", phone="100")
+    over = await made(node.client, "/transmissions", program_id=program, contact_id=contact)
+    await sent(node, over)
+    waiting = await made(node.client, "/transmissions", program_id=program, contact_id=contact)
+    assert (await node.client.delete(f"/contacts/{contact}")).json() is True
+    shown = [(await node.client.get(f"/transmissions/{id_}")).json() for id_ in (over, waiting)]
+    assert [row["contact_id"] for row in shown] == [None, None]
+    assert [row["contact_phone"] for row in shown] == [None, None]
+    assert [row["status"] for row in shown] == ["completed", "invalid"]
+    assert shown[1]["response"] == "contact_deleted"
+    for verb in ("send", "retry"):
+        refused = await node.client.post(f"/transmissions/{waiting}/{verb}")
+        assert refused.status_code == 423, refused.text
+
+
+async def test_a_contact_stays_while_it_is_called(tmp_path: Path) -> None:
+    async with running_node(tmp_path, Script(ring_s=(60, 60))) as node:
+        await made(node.client, "/providers", name="trunk", type="loopback")
+        program, _ = await prepared(node.client)
+        contact = await made(node.client, "/contacts", phone="100")
+        message = await made(node.client, "/transmissions", program_id=program, contact_id=contact)
+        assert (await node.client.post(f"/transmissions/{message}/send")).status_code == 200
+        refused = await node.client.delete(f"/contacts/{contact}")
+        assert refused.status_code == 423, refused.text
+        assert (await node.client.get(f"/contacts/{contact}")).status_code == 200

@@ -91,6 +91,7 @@ async def test_a_contact_taken_out_and_put_back_is_not_dialled_twice(tmp_path: P
         campaign = await add_campaign(engine, 2)
         await run_to_end(engine, campaign)
         (first, _) = await transmissions_of(engine.store, campaign)
+        assert first.contact_id is not None
         assert await engine.store.unlink(first.contact_id, campaign.group_id)
         assert await engine.store.link(first.contact_id, campaign.group_id)
         await run_to_end(engine, campaign)

@@ -359,6 +359,18 @@ class NounSuite:
         assert await store.delete(Contact, first.id)
         assert (await store.insert(Contact(phone="2"))).id > first.id
 
+    async def test_a_contact_goes_when_nothing_to_it_is_open(self, scene: Scene) -> None:
+        store = scene.store
+        [member] = await scene.members(1)
+        [begun] = await scene.begin([member])
+        with pytest.raises(ConflictError, match="not over"):
+            await store.delete(Contact, member.contact.id)
+        await scene.finish(begun)
+        assert await store.delete(Contact, member.contact.id)
+        kept = await store.get(Transmission, begun.transmission_id)
+        assert kept is not None
+        assert (kept.contact_id, kept.status) == (None, TransmissionStatus.COMPLETED)
+
     async def test_contact_and_group_take_their_links_along(self, scene: Scene) -> None:
         store = scene.store
         members = await scene.members(3)

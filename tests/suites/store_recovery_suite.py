@@ -46,10 +46,11 @@ class RecoverySuite:
     async def test_orphans_are_in_process_without_a_spool(self, scene: Scene) -> None:
         await scene.begin(await scene.members(2))
         assert await scene.store.orphaned_transmissions(SOON, 10) == []
-        single = await scene.alone()
-        orphans = [await self._orphan(scene, single.contact_id, last_run=AT) for _ in range(3)]
+        contact_id = (await scene.alone()).contact_id
+        assert contact_id is not None
+        orphans = [await self._orphan(scene, contact_id, last_run=AT) for _ in range(3)]
         await scene.store.insert(Spool(transmission_id=orphans[1].id))
-        never_run = await self._orphan(scene, single.contact_id, updated_at=AT)
+        never_run = await self._orphan(scene, contact_id, updated_at=AT)
         expected = [orphans[0], orphans[2], never_run]
         assert await scene.store.orphaned_transmissions(AT, 10) == expected
         assert await scene.store.orphaned_transmissions(AT, 2) == expected[:2]

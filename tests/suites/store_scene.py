@@ -106,7 +106,7 @@ class Scene:
         """Begin another spool of a transmission."""
         transmission = await self.store.get(Transmission, transmission_id)
         assert transmission is not None
-        contact = await self.store.get(Contact, transmission.contact_id)
+        contact = await self.store.get(Contact, transmission.contact_id or 0)
         assert contact is not None
         candidate = Candidate(contact=contact, transmission=transmission)
         [begun] = await self.store.begin_spools([self.intent(candidate, counts_try=counts_try)])

@@ -189,7 +189,7 @@ class StoreSuite(RecoverySuite, NounSuite):
 
     async def test_two_claims_in_one_call_open_one_spool(self, scene: Scene) -> None:
         transmission = await scene.alone()
-        contact = await scene.store.get(Contact, transmission.contact_id)
+        contact = await scene.store.get(Contact, transmission.contact_id or 0)
         assert contact is not None
         candidate = Candidate(contact=contact, transmission=transmission)
         answers = await scene.store.begin_spools([scene.intent(candidate), scene.intent(candidate)])

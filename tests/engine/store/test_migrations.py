@@ -16,8 +16,9 @@ from engine.errors import UnavailableError
 from engine.store.migrations import upgrade
 from engine.store.schema import METADATA
 
-# ALTER TABLE puts a column before the last parenthesis without the line break of CREATE.
-_PUNCTUATION = re.compile(r",|([()])")
+# ALTER TABLE puts a column before the last parenthesis without the line break of CREATE, and
+# quotes the name of a table that it renames.
+_PUNCTUATION = re.compile(r"[,\"]|([()])")
 
 
 def _engine(path: Path) -> Engine:

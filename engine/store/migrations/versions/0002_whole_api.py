@@ -193,7 +193,28 @@ def _tallies() -> None:
     )
 
 
+def _contacts_may_go() -> None:
+    """A contact can be deleted; its transmissions stay, of nobody."""
+    last_id = op.get_bind().exec_driver_sql(_LAST_ID).scalar() or 0
+    with op.batch_alter_table(
+        "transmission", recreate="always", table_kwargs={"sqlite_autoincrement": True}
+    ) as batch:
+        batch.alter_column("contact_id", existing_type=BIG, nullable=True)
+        batch.drop_constraint("fk_transmission_contact_id", type_="foreignkey")
+        batch.create_foreign_key(
+            "fk_transmission_contact_id", "contact", ["contact_id"], ["id"], ondelete="SET NULL"
+        )
+    # An id is never given twice, also of rows that are gone.
+    op.get_bind().exec_driver_sql(
+        "UPDATE sqlite_sequence SET seq = ? WHERE name = 'transmission'", (last_id,)
+    )
+
+
+_LAST_ID = "SELECT seq FROM sqlite_sequence WHERE name = 'transmission'"
+
+
 def upgrade() -> None:
+    _contacts_may_go()
     _document()
     _permission()
     _revoked_token()
