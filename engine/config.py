@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from engine.calendar_rules import zone
 from engine.errors import InvalidError
 
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s]+")
@@ -29,6 +30,13 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     channels: int = 2000  # spools up at once, node-wide
     timezone: str = "UTC"  # of accounts that have none of their own
     drain_timeout_s: float = 60.0  # how long SIGTERM lets calls end by themselves
+
+    def __post_init__(self) -> None:
+        """``ValueError`` for a time zone that nobody knows; said at the start, not at noon."""
+        try:
+            zone(self.timezone)
+        except InvalidError as error:
+            raise ValueError(str(error)) from None
 
 
 class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -82,3 +82,8 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(InvalidError):
         load(file, {}, {})
+
+
+def test_a_time_zone_nobody_knows_is_said_at_once() -> None:
+    with pytest.raises(InvalidError, match="timezone"):
+        load(None, {"OUTSPOOL_NODE_TIMEZONE": "Mars/Olympus"}, {})
