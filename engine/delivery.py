@@ -16,7 +16,7 @@ from engine.bus import Bus
 from engine.clock import Clock
 from engine.config import Config
 from engine.errors import UnavailableError
-from engine.events import SpoolChanged, TransmissionEnded
+from engine.events import SpoolChanged, of_outcome
 from engine.gateway import Gateway, Order, Stage
 from engine.model import SpoolStatus, TransmissionStatus
 from engine.results import Blame, Disposition, Reached, Result, node_failure
@@ -144,16 +144,10 @@ class Courier:
             self._connected[spool.begun.spool_id] = at
         if self._bus.listening:
             status = SpoolStatus.CONNECTED if stage is Stage.CONNECTED else SpoolStatus.INITIATED
-            self._bus.publish(self._changed(spool, status, at, stage=stage.value))
+            self._bus.publish(self._changed(spool, status, at, stage.value))
 
     def _changed(
-        self,
-        spool: Started,
-        status: SpoolStatus,
-        at: datetime,
-        *,
-        stage: str = "",
-        response: str = "",
+        self, spool: Started, status: SpoolStatus, at: datetime, stage: str = ""
     ) -> SpoolChanged:
         return SpoolChanged(
             at=at,
@@ -162,7 +156,6 @@ class Courier:
             campaign_id=spool.job.work.campaign_id,
             status=status,
             stage=stage,
-            response=response,
         )
 
     def holds(self, spool_id: int) -> bool:
@@ -231,18 +224,6 @@ class Courier:
     def announce(self, spool: Started, outcome: Outcome) -> None:
         """Let go of it and tell who listens how it ended."""
         self._held.discard(spool.begun.spool_id)
-        if not self._bus.listening:
-            return
-        status = SpoolStatus.COMPLETED if outcome.result.succeeded else SpoolStatus.FAILED
-        cause = outcome.result.cause
-        self._bus.publish(self._changed(spool, status, outcome.at, response=cause))
-        if outcome.transmission_status is not TransmissionStatus.PENDING:
-            self._bus.publish(
-                TransmissionEnded(
-                    at=outcome.at,
-                    transmission_id=outcome.transmission_id,
-                    campaign_id=outcome.campaign_id,
-                    status=outcome.transmission_status,
-                    response=cause,
-                )
-            )
+        if self._bus.listening:
+            for event in of_outcome(outcome):
+                self._bus.publish(event)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
 import msgspec
 
 from engine.model import CampaignStatus, SpoolStatus, TransmissionStatus
+from engine.store.base import Outcome
 
 
 class DomainEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,3 +68,24 @@ class StoreHealth(DomainEvent, frozen=True, kw_only=True):
 
     writable: bool
     cause: str = ""
+
+
+def of_outcome(outcome: Outcome) -> Iterator[DomainEvent]:
+    """What a stored outcome is told as: the end of its spool, and of its transmission if final."""
+    if outcome.spool_id:
+        yield SpoolChanged(
+            at=outcome.at,
+            spool_id=outcome.spool_id,
+            transmission_id=outcome.transmission_id,
+            campaign_id=outcome.campaign_id,
+            status=SpoolStatus.COMPLETED if outcome.result.succeeded else SpoolStatus.FAILED,
+            response=outcome.result.cause,
+        )
+    if outcome.transmission_status is not TransmissionStatus.PENDING:
+        yield TransmissionEnded(
+            at=outcome.at,
+            transmission_id=outcome.transmission_id,
+            campaign_id=outcome.campaign_id,
+            status=outcome.transmission_status,
+            response=outcome.result.cause,
+        )

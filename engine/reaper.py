@@ -20,8 +20,7 @@ from engine.bus import Bus
 from engine.clock import Clock
 from engine.config import Config
 from engine.errors import UnavailableError
-from engine.events import SpoolChanged, TransmissionEnded
-from engine.model import SpoolStatus, TransmissionStatus
+from engine.events import of_outcome
 from engine.results import STUCK, Reached, Result, node_failure
 from engine.store.base import Interrupted, Outcome, Store
 
@@ -118,32 +117,8 @@ class Reaper:
         )
         if outcome.due_at is not None:
             self._retry_at(outcome.campaign_id, outcome.due_at)
-        if self._bus.listening:
-            self._publish(outcome)
-
-    def _publish(self, outcome: Outcome) -> None:
-        if outcome.spool_id:
-            self._bus.publish(
-                SpoolChanged(
-                    at=outcome.at,
-                    spool_id=outcome.spool_id,
-                    transmission_id=outcome.transmission_id,
-                    campaign_id=outcome.campaign_id,
-                    status=SpoolStatus.FAILED,
-                    stage="",
-                    response=STUCK,
-                )
-            )
-        if outcome.transmission_status is not TransmissionStatus.PENDING:
-            self._bus.publish(
-                TransmissionEnded(
-                    at=outcome.at,
-                    transmission_id=outcome.transmission_id,
-                    campaign_id=outcome.campaign_id,
-                    status=outcome.transmission_status,
-                    response=STUCK,
-                )
-            )
+        for event in of_outcome(outcome):
+            self._bus.publish(event)
 
 
 def _stuck() -> Result:
