@@ -94,7 +94,7 @@ async def test_a_worker_killed_in_mid_call_interrupts_its_calls_and_is_replaced(
         assert harness.gateway.statistics()["rtp"]["sessions"] == 0
 
         async def all_missed() -> bool:
-            return harness.gateway.statistics()["worker_deaths"] == len(before)
+            return bool(harness.gateway.statistics()["worker_deaths"] == len(before))
 
         # The worker without a call is missed a moment later; a call given to it would be cut too.
         await wait_until(all_missed, "every death is noticed")
