@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.disk import sync
 from engine.errors import InvalidError
 
 
@@ -28,7 +29,8 @@ def make(path: Path, content: Callable[[], bytes]) -> None:
         return
     finally:
         scratch.unlink()
-    _sync_folder(path.parent)
+    # Or a power cut takes away the key, and with it what was made with it.
+    sync(path.parent)
 
 
 def read(path: Path) -> bytes:
@@ -36,12 +38,3 @@ def read(path: Path) -> bytes:
     if path.stat().st_mode & 0o077:
         raise InvalidError(f"{path}: the key must be readable by its owner only (0600)")
     return path.read_bytes()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Without it a power cut may take the file away, and with it what was made with the key."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

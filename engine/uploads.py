@@ -17,6 +17,7 @@ from uuid import uuid4
 import trio
 
 from engine.config import Config
+from engine.disk import sync
 from engine.errors import MissingBodyError, TooLargeError, UnavailableError
 
 FOLDER = "media"
@@ -108,10 +109,10 @@ class MediaFolder:
         try:
             for part, extension in parts:
                 name = f"{uuid4().hex}.{extension}"
-                _sync(part)
+                sync(part)
                 part.rename(self._folder / name)
                 kept.append(f"{FOLDER}/{name}")
-            _sync(self._folder)
+            sync(self._folder)
         except OSError:
             self.discard(*kept)
             raise
@@ -133,11 +134,3 @@ class MediaFolder:
 def _older(folder: Path, than: float) -> list[Path]:
     with os.scandir(folder) as entries:
         return [Path(entry.path) for entry in entries if entry.stat().st_mtime < than]
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
