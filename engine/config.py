@@ -25,7 +25,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The node as a whole."""
 
     data_dir: str = "outspool-data"  # database, keys, media
-    gateways: tuple[str, ...] = ("sip", "loopback")  # those this node runs
+    gateways: tuple[str, ...] = ("sip", "smpp", "loopback")  # those this node runs
     calls_per_second: float = 0.0  # node-wide start rate, 0 = no limit
     channels: int = 2000  # spools up at once, node-wide
     timezone: str = "UTC"  # of accounts that have none of their own
@@ -86,6 +86,24 @@ class SipConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     playout_tail_s: float = 0.25  # silence between the end of a recording and our BYE
     transaction_timeout_s: float = 8.0  # no answer at all to an INVITE (timer B): network failure
     ca_file: str = ""  # CA bundle for TLS trunks; "" = the system's
+
+
+class SmppConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The smpp gateway: what all its providers share; the rest is in each provider's settings."""
+
+    journal: str = "smpp-journal.db"  # in data_dir: what was sent and waits for its receipt
+    max_pdu_bytes: int = 70_000  # a longer one closes the connection
+    max_queue: int = 10_000  # segments waiting for a place in the window, per provider
+    keep_s: float = 604_800.0  # closed messages stay in the journal for late receipts
+    ca_file: str = ""  # CA bundle for TLS providers; "" = the system's
+
+
+class SmsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Short messages as such, whatever carries them."""
+
+    stop_words: tuple[str, ...] = ("STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT")
+    start_words: tuple[str, ...] = ("START", "UNSTOP")  # the whole message, in any case
+    currency: str = "EUR"  # of the prices in providers' settings
 
 
 class DialConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -192,6 +210,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     http: HttpConfig = HttpConfig()
     login: LoginConfig = LoginConfig()
     sip: SipConfig = SipConfig()
+    smpp: SmppConfig = SmppConfig()
+    sms: SmsConfig = SmsConfig()
     dial: DialConfig = DialConfig()
     retry: RetryConfig = RetryConfig()
     reaper: ReaperConfig = ReaperConfig()
@@ -233,7 +253,12 @@ def load(
         raise InvalidError(f"configuration: {error}") from error
 
 
-_LISTS = frozenset({"allowed_prefixes", "cors_origins", "gateways", "trusted_proxies"})
+_LISTS = frozenset(
+    {
+        "allowed_prefixes", "cors_origins", "gateways", "start_words", "stop_words",
+        "trusted_proxies",
+    }
+)  # fmt: skip
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ everything that happens meanwhile is reported through ``progress``.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -16,8 +16,8 @@ from uuid import UUID
 import msgspec
 import trio
 
-from engine.model import Provider, Service
-from engine.results import Result, ResultRow
+from engine.model import Provider, Service, Spool
+from engine.results import Fate, Result, ResultRow
 
 
 class Stage(StrEnum):
@@ -63,12 +63,51 @@ class Call(Protocol):
         ...
 
 
+class TextKind(StrEnum):
+    """What a text is made of, as far as the engine cares."""
+
+    PLAIN = "plain"  # the GSM alphabet where it can say it, else Unicode
+    UNICODE = "unicode"
+    LATIN1 = "latin1"
+    BINARY = "binary"  # octets; the text holds them as hexadecimal digits
+
+
+class TextMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A text as it shall reach the handset: tokens are filled, nothing is split or encoded yet.
+
+    ``flash``: shown at once and not kept (class 0). ``validity_s`` 0 = the provider's own.
+    """
+
+    text: str
+    kind: TextKind = TextKind.PLAIN
+    flash: bool = False
+    validity_s: float = 0.0
+
+
+class Messenger(Protocol):
+    """A message about to be sent, as a program sees it. Cancelling abandons what has not left."""
+
+    async def send_text(self, message: TextMessage) -> None:
+        """Hand the text over; returns once the network answered for every part of it.
+
+        Raises ``CallEnded`` where it did not take it: a program needs no error handling.
+        """
+        ...
+
+    def note(self, row: ResultRow) -> None:
+        """Keep a datum with the spool."""
+        ...
+
+
 class CallEnded(Exception):  # noqa: N818 - the end of a call is not an error
-    """The call is over; the gateway knows why. A program lets it pass."""
+    """The call or message is over; the gateway knows why. A program lets it pass."""
 
 
-Program = Callable[[Call], Awaitable[None]]
-"""A program bound to its data: what ``engine.programs`` makes of a stored program."""
+Program = Callable[[Any], Awaitable[None]]
+"""A program bound to its data: what ``engine.programs`` makes of a stored program.
+
+It is given the live session of its service: a ``Call`` (voice), a ``Messenger`` (SMS).
+"""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,13 +131,53 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     media_timeout_s: float = 0.0
 
 
-class Inbound(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that came in from outside (a call, an SMS, a receipt). Nothing consumes it yet."""
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a spool that was handed over earlier (see ``Awaiting``)."""
 
-    service: Service
+    spool_id: int
+    result: Result
+
+
+class InboundText(msgspec.Struct, frozen=True, kw_only=True):
+    """A text message somebody sent us, whole (its parts are joined).
+
+    ``source`` and ``destination`` are addresses as the network wrote them. ``key`` is the same for
+    the same message handed over twice; with ``repeat_within_s`` above 0 one with the same key
+    received that recently is the same message and not a second one.
+    """
+
+    provider: Provider
     source: str
     destination: str
+    text: str
+    kind: TextKind
     at: datetime
+    key: str
+    repeat_within_s: float = 0.0
+    rows: tuple[ResultRow, ...] = ()
+
+
+class Reception(StrEnum):
+    """What became of something that came in."""
+
+    TAKEN = "taken"  # durable
+    REPEATED = "repeated"  # durable since it came the first time
+    UNWANTED = "unwanted"  # no account has this address, or no program serves it
+
+
+class Inbox(Protocol):
+    """Where a gateway hands in what comes from outside. Both return once it is durable.
+
+    ``UnavailableError``: the store takes no writes; the sender has to try again later.
+    """
+
+    async def report(self, reports: Sequence[Report]) -> None:
+        """Close spools; those that are closed already keep their result."""
+        ...
+
+    async def receive(self, message: InboundText) -> Reception:
+        """A message to one of our accounts."""
+        ...
 
 
 class Gateway(Protocol):
@@ -107,10 +186,7 @@ class Gateway(Protocol):
     services: Service
 
     async def run(
-        self,
-        inbound: trio.MemorySendChannel[Inbound],
-        *,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+        self, inbox: Inbox, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve until cancelled; ``task_status.started()`` once deliveries can be taken.
 
@@ -122,10 +198,19 @@ class Gateway(Protocol):
         """The active providers of this gateway's type, by id, whenever they change."""
         ...
 
-    async def deliver(self, order: Order, progress: Progress) -> Result:
+    async def deliver(self, order: Order, progress: Progress) -> Fate:
         """Deliver and say what became of it; cancel = hang up / abandon, then ``Cancelled`` passes.
 
         Never raises for anything the outside did: failures classify themselves into the ``Result``.
+        An ``Awaiting`` is followed by a ``Report`` to the inbox.
+        """
+        ...
+
+    async def recall(self, spools: Sequence[Spool]) -> Mapping[int, Fate]:
+        """What its journal knows, by spool id, of spools that were open when the node went down.
+
+        Asked once, after ``run`` started and before the first ``deliver``. Those it does not name
+        are closed as interrupted; a gateway without a journal names none.
         """
         ...
 

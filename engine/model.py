@@ -14,6 +14,11 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from engine.statuses import CampaignStatus as CampaignStatus  # noqa: PLC0414 - for our readers
+from engine.statuses import SpoolStatus as SpoolStatus  # noqa: PLC0414
+from engine.statuses import TaskStatus as TaskStatus  # noqa: PLC0414
+from engine.statuses import TransmissionStatus as TransmissionStatus  # noqa: PLC0414
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -32,42 +37,6 @@ class Direction(StrEnum):
 
     OUTBOUND = "outbound"
     INBOUND = "inbound"
-
-
-class TransmissionStatus(StrEnum):
-    """Life of a transmission; the only legal moves are in ``engine.states``."""
-
-    PENDING = "pending"
-    PROCESSING = "processing"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    INVALID = "invalid"
-
-
-class SpoolStatus(StrEnum):
-    """Life of one delivery attempt; the only legal moves are in ``engine.states``."""
-
-    INITIATED = "initiated"
-    CONNECTED = "connected"
-    COMPLETED = "completed"
-    FAILED = "failed"
-
-
-class CampaignStatus(StrEnum):
-    """Life of a campaign; the only legal moves are in ``engine.states``."""
-
-    NEW = "new"
-    RUNNING = "running"
-    PAUSED = "paused"
-    COMPLETED = "completed"
-
-
-class TaskStatus(StrEnum):
-    """Life of a scheduled task; the only legal moves are in ``engine.states``."""
-
-    PENDING = "pending"
-    PROCESSED = "processed"
-    EXPIRED = "expired"
 
 
 class Entity(msgspec.Struct, frozen=True, kw_only=True):
@@ -232,12 +201,17 @@ class Template(Entity, frozen=True, kw_only=True):
 
 
 class Text(Entity, frozen=True, kw_only=True):
-    """An SMS. ``type`` is plain, unicode, binary or a charset name, as clients gave it."""
+    """An SMS. ``type`` is plain, unicode, binary or a charset name, as clients gave it.
+
+    ``flash``: shown at once and not kept (class 0). ``validity_s`` 0 = the provider's own.
+    """
 
     name: str
     description: str = ""
     type: str = "plain"
     data: str = ""
+    flash: bool = False
+    validity_s: float = 0.0
 
 
 class Program(Entity, frozen=True, kw_only=True):
@@ -336,7 +310,8 @@ class Spool(Entity, frozen=True, kw_only=True):
     """One delivery attempt: committed before anything leaves, closed by exactly one result.
 
     ``str(uid)`` is the SIP Call-ID, so an INVITE on the wire can be matched to its spool.
-    ``amount_s`` is the billable talk time in seconds.
+    ``amount_s`` is the billable talk time in seconds. ``closes_at``: it was handed over and waits
+    for a report until then.
     """
 
     transmission_id: int
@@ -354,6 +329,7 @@ class Spool(Entity, frozen=True, kw_only=True):
     started_at: datetime | None = None
     connected_at: datetime | None = None
     ended_at: datetime | None = None
+    closes_at: datetime | None = None
     amount_s: float = 0.0
 
 
@@ -393,3 +369,15 @@ class SpoolResult(Entity, frozen=True, kw_only=True):
     type: str
     name: str
     data: str
+
+
+class DoNotContact(Entity, frozen=True, kw_only=True):
+    """An address that must not be contacted. ``owner_id`` None = by nobody of this node.
+
+    ``address`` is a bare number (``engine.screening.bare_number``) or an e-mail address in small
+    letters; ``service`` are the services it is closed for; ``reason`` says who wanted it so.
+    """
+
+    address: str
+    service: Service = Service.VOICE | Service.FAX | Service.SMS | Service.EMAIL
+    reason: str = ""

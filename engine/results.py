@@ -57,7 +57,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     ``cause`` is a stable slug (``busy``, ``no_answer``, ``trunk_unavailable`` …) shown as a
     transmission's ``response``; ``code`` is the protocol's own word (``"486"``, ``"603 q850=21"``).
-    Times are aware UTC. ``talk_s`` runs from answer to end.
+    Times are aware UTC. ``talk_s`` runs from answer to end. ``again``: the same try goes on at once
+    as another spool, uncounted, because nothing of this one left the machine, or because who runs
+    the provider prefers a double to a loss.
     """
 
     disposition: Disposition
@@ -70,6 +72,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     connected_at: datetime | None = None
     ended_at: datetime | None = None
     talk_s: float = 0.0
+    again: bool = False
 
     @property
     def succeeded(self) -> bool:
@@ -80,6 +83,24 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     def trunk_failed(self) -> bool:
         """True where the trunk itself failed and nothing left it: the next trunk may be tried."""
         return self.blame is Blame.PROVIDER and self.reached is Reached.NOTHING
+
+
+class Awaiting(msgspec.Struct, frozen=True, kw_only=True):
+    """The message was handed over; what became of it is told later, by a ``Report``.
+
+    ``accepted_at`` is when the network took it (the spool is then ``connected``); None = it may
+    have taken it, nobody saw its answer. Without a report by ``closes_at`` the spool fails with
+    ``no_receipt``. Times are aware UTC.
+    """
+
+    accepted_at: datetime | None
+    closes_at: datetime
+    code: str = ""
+    rows: tuple[ResultRow, ...] = ()
+
+
+Fate = Result | Awaiting
+"""What a gateway knows of a spool when its part is over for now."""
 
 
 def interrupted(cause: str = "interrupted") -> Result:

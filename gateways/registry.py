@@ -20,5 +20,15 @@ def _sip(config: Config) -> Gateway:
     return SipGateway(config.sip)
 
 
+def _smpp(config: Config) -> Gateway:
+    from gateways.smpp.gateway import SmppGateway  # noqa: PLC0415 - see below
+
+    return SmppGateway(config)
+
+
 # Factories import what they make: a node without SIP trunks never loads the SIP stack.
-GATEWAYS: dict[str, Callable[[Config], Gateway]] = {"sip": _sip, "loopback": _loopback}
+GATEWAYS: dict[str, Callable[[Config], Gateway]] = {
+    "sip": _sip,
+    "smpp": _smpp,
+    "loopback": _loopback,
+}

@@ -18,13 +18,15 @@ import msgspec
 from engine.model import (
     CampaignStatus,
     Contact,
+    DoNotContact,
     Entity,
     Service,
     Spool,
     Transmission,
     TransmissionStatus,
 )
-from engine.results import Result
+from engine.results import Awaiting, Result
+from engine.store.arrival import Arrival
 
 E = TypeVar("E", bound=Entity)
 
@@ -277,6 +279,23 @@ class Store(Protocol):
         """
         ...
 
+    async def await_report(self, spool_id: int, fate: Awaiting, at: datetime) -> None:
+        """Leave an open spool waiting for its report, connected where it was accepted.
+
+        Its result rows are added. A spool that has a result already keeps it.
+        """
+        ...
+
+    async def open_spools(self, spool_ids: Sequence[int]) -> list[Interrupted]:
+        """Those of the spools that have no result yet, with their transmissions."""
+        ...
+
+    async def unreported_spools(
+        self, node_id: int, closed_by: datetime, limit: int
+    ) -> list[Interrupted]:
+        """Spools whose ``closes_at`` has passed without a report, earliest first."""
+        ...
+
     def connected(self, spool_id: int, at: datetime) -> None:
         """Mark a spool connected with the next commit; losing it is harmless, nobody waits."""
         ...
@@ -294,6 +313,28 @@ class Store(Protocol):
         A transmission (status ``invalid``) whose ``response`` is the cause, and no spool; moves the
         cursor like ``begin_spools``.
         """
+        ...
+
+    # --- what comes in, and who wants nothing ----------------------------------------------------
+    async def receive(self, arrival: Arrival) -> bool:
+        """Keep a message that came in, in one transaction; False where it had come before.
+
+        See ``Arrival``.
+        """
+        ...
+
+    async def forbidden(
+        self, owner_id: int | None, service: Service, addresses: Sequence[str]
+    ) -> set[str]:
+        """Those of the addresses (as ``DoNotContact`` has them) closed for this owner's service."""
+        ...
+
+    async def forbid(self, entry: DoNotContact) -> DoNotContact:
+        """Close an address; one that is there already is closed for these services too."""
+        ...
+
+    async def allow(self, owner_id: int | None, service: Service, address: str) -> bool:
+        """Open an address for the services again; False where it was not closed for them."""
         ...
 
     # --- campaigns -----------------------------------------------------------------------------
@@ -317,7 +358,10 @@ class Store(Protocol):
 
     # --- recovery and reports ------------------------------------------------------------------
     async def interrupted_spools(self, node_id: int, limit: int) -> list[Interrupted]:
-        """Spools of this node without a result; call before dispatching, until it is empty."""
+        """Spools of this node without a result that do not wait for a report.
+
+        Call before dispatching, until it is empty.
+        """
         ...
 
     async def overdue_spools(
@@ -325,7 +369,7 @@ class Store(Protocol):
     ) -> list[Interrupted]:
         """Spools of this node without a result that are that old, by id, from after ``after_id``.
 
-        Whether somebody still works on them the caller knows.
+        Whether somebody still works on them the caller knows. Without those that wait for a report.
         """
         ...
 

@@ -29,6 +29,7 @@ from engine.model import (
     Campaign,
     Contact,
     Document,
+    DoNotContact,
     Entity,
     Group,
     Permission,
@@ -175,7 +176,12 @@ template = _entity(
     *_text("name", "description", "type", "subject", "body", "body_alt", "attachments"),
 )
 
-sms_text = _entity("sms_text", *_text("name", "description", "type", "data"))
+sms_text = _entity(
+    "sms_text",
+    *_text("name", "description", "type", "data"),
+    _added("flash", Boolean, "0"),
+    _added("validity_s", Float, "0"),
+)
 
 program = _entity(
     "program",
@@ -247,7 +253,7 @@ spool = _entity(
     Column("node_id", Integer, nullable=False),
     *_text("destination", "status", "response", "disposition", "code"),
     Column("spooled_at", Big, nullable=False),
-    *_time("started_at", "connected_at", "ended_at"),
+    *_time("started_at", "connected_at", "ended_at", "closes_at"),
     Column("amount_s", Float, nullable=False),
 )
 
@@ -268,6 +274,23 @@ task = _entity(
     Column("weight", Integer, nullable=False),
     *_time("due_at", "expires_at", "last_run"),
     *_text("note"),
+)
+
+do_not_contact = _entity(
+    "do_not_contact",
+    *_text("address"),
+    Column("service", Integer, nullable=False),
+    *_text("reason"),
+)
+
+# Messages that came in, by what tells a second delivery of one from another one.
+arrival = Table(
+    "arrival",
+    METADATA,
+    Column("provider_id", Big, primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),
+    Column("at", Big, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 campaign_tally = Table(
@@ -313,6 +336,7 @@ for _table in (
     transmission, task,
 ):  # fmt: skip
     Index(f"ix_{_table.name}_owner_id", _table.c.owner_id)
+Index("ix_arrival_at", arrival.c.at)
 Index("ux_contact_link", contact_link.c.group_id, contact_link.c.contact_id, unique=True)
 Index("ix_contact_link_order", contact_link.c.group_id, contact_link.c.link_id)
 Index("ix_contact_link_contact_id", contact_link.c.contact_id)
@@ -326,6 +350,12 @@ Index("ix_campaign_account_id", campaign.c.account_id)
 _partial("ux_transmission_contact", transmission.c.campaign_id, transmission.c.contact_id,
          where="campaign_id IS NOT NULL", unique=True)  # fmt: skip
 _partial("ux_spool_open", spool.c.transmission_id, where=OPEN, unique=True)
+# Only spools that wait for a report have a closes_at: calls do not pay for this index.
+_partial("ix_spool_closes_at", spool.c.closes_at, where=f"closes_at IS NOT NULL AND {OPEN}")
+# One line an owner and address, and one for the whole node (NULLs are never alike).
+_partial("ux_do_not_contact", do_not_contact.c.address, do_not_contact.c.owner_id,
+         where="owner_id IS NOT NULL", unique=True)  # fmt: skip
+_partial("ux_do_not_contact_node", do_not_contact.c.address, where="owner_id IS NULL", unique=True)
 _partial("ix_transmission_pending", transmission.c.campaign_id, transmission.c.due_at,
          where=PENDING)  # fmt: skip
 for _column in (
@@ -355,4 +385,5 @@ TABLES: dict[type[Entity], Table] = {
     Transmission: transmission,
     Spool: spool,
     SpoolResult: spool_result,
+    DoNotContact: do_not_contact,
 }

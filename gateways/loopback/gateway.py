@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -12,9 +12,9 @@ import trio
 
 from engine.clock import Clock, now
 from engine.errors import InvalidError
-from engine.gateway import CallEnded, Inbound, Order, Progress
-from engine.model import Provider, Service
-from engine.results import Blame, Disposition, Reached, Result, node_failure
+from engine.gateway import CallEnded, Inbox, Order, Progress
+from engine.model import Provider, Service, Spool
+from engine.results import Blame, Disposition, Fate, Reached, Result, node_failure
 from gateways.loopback.call import LoopbackCall
 from gateways.loopback.script import Player, Script, parse
 
@@ -45,7 +45,7 @@ class LoopbackGateway:
 
     async def run(
         self,
-        inbound: trio.MemorySendChannel[Inbound],  # noqa: ARG002 - nobody calls us
+        inbox: Inbox,  # noqa: ARG002 - nobody calls us
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -63,6 +63,11 @@ class LoopbackGateway:
         """Forget the scripts of providers that are gone."""
         self._players = {id_: self._players[id_] for id_ in providers if id_ in self._players}
         await trio.lowlevel.checkpoint()
+
+    async def recall(self, spools: Sequence[Spool]) -> Mapping[int, Fate]:  # noqa: ARG002
+        """There is no journal of calls."""
+        await trio.lowlevel.checkpoint()
+        return {}
 
     async def deliver(self, order: Order, progress: Progress) -> Result:
         """Play one call by the provider's script; instant scripts take no time at all."""

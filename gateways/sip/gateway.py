@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ import trio
 from engine.clock import Clock, now
 from engine.config import SipConfig
 from engine.errors import InvalidError, UnavailableError
-from engine.gateway import CallEnded, Inbound, Order, Progress
-from engine.model import Provider, Service
-from engine.results import Blame, Disposition, Reached, Result, node_failure
+from engine.gateway import CallEnded, Inbox, Order, Progress
+from engine.model import Provider, Service, Spool
+from engine.results import Blame, Disposition, Fate, Reached, Result, node_failure
 from gateways.sip import addresses
 from gateways.sip.call import OutboundCall
 from gateways.sip.media import RtpEngine
@@ -60,7 +60,7 @@ class SipGateway:
 
     async def run(
         self,
-        inbound: trio.MemorySendChannel[Inbound],  # noqa: ARG002 - calls to us are refused
+        inbox: Inbox,  # noqa: ARG002 - calls to us are refused
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -80,6 +80,11 @@ class SipGateway:
     async def providers(self, providers: Mapping[int, Provider]) -> None:
         """Register with those that ask for it; leave those that are gone."""
         await self._registrations.update(providers)
+
+    async def recall(self, spools: Sequence[Spool]) -> Mapping[int, Fate]:  # noqa: ARG002
+        """There is no journal of calls."""
+        await trio.lowlevel.checkpoint()
+        return {}
 
     async def deliver(self, order: Order, progress: Progress) -> Result:
         """Place one call and run its program; one result, or ``Cancelled`` after hanging up."""

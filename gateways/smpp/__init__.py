@@ -1,0 +1,1 @@
+"""The smpp gateway: short messages through SMSCs (SMPP 3.4)."""
