@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import InvalidError
+from gateways.smpp import settings
+from gateways.smpp.settings import SmppSettings, parse, status_table
+
+PAGE = Path(settings.__file__).with_name("PROVIDERS.md")
+
+
+def test_nothing_given_is_every_default() -> None:
+    assert parse({}) == SmppSettings()
+
+
+def test_what_is_given_is_kept() -> None:
+    given = parse({"window": 10, "bind": "pair", "price_per_part": 0.07})
+    assert (given.window, given.bind, given.price_per_part) == (10, "pair", 0.07)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"windw": 10}, "windw"),
+        ({"window": 0}, "window"),
+        ({"window": "many"}, "window"),
+        ({"bind": "receiver"}, "bind"),
+        ({"gsm_coding": 256}, "gsm_coding"),
+        ({"enquire_link_s": 0}, "enquire_link_s"),
+        ({"statuses": {"0x400": "shrug"}}, "statuses"),
+        ({"statuses": {"0x0": "retry"}}, "0x0"),
+        ({"statuses": {"-1": "retry"}}, "-1"),
+        ({"statuses": {"4294967296": "retry"}}, "4294967296"),
+        ({"statuses": {"busy": "retry"}}, "busy"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(given: dict[str, Any], named: str) -> None:
+    with pytest.raises(InvalidError, match=re.escape(named)) as refused:
+        parse(given)
+    assert refused.value.field == "settings"
+
+
+def test_statuses_are_numbers_however_they_are_written() -> None:
+    table = status_table(parse({"statuses": {"0x40b": "retry", "1036": "permanent"}}))
+    assert table == {0x40B: "retry", 1036: "permanent"}
+
+
+def test_the_page_has_every_setting_and_no_other() -> None:
+    rows = re.findall(r"^\| (`.+?) \|", PAGE.read_text(), re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    states = {"initiated", "connected", "completed", "failed"}
+    assert sorted(set(named) - states) == sorted(SmppSettings.__struct_fields__)
