@@ -1,0 +1,1 @@
+"""SMSCs of other makes in processes of their own: npm's ``smpp`` and Debian's Net::SMPP."""
