@@ -5,16 +5,30 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.outspool-setup
+SMSC   := tests/support/smsc
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help setup system run test lint bench lock clean
+.PHONY: help setup system peers rivals run test lint bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 setup: system $(STAMP) ## system packages where missing, virtual environment, compiled RTP engine
+
+# The end of a recipe that put names of Debian packages into the array `missing`.
+define INSTALL
+(( $${#missing[@]} )) || exit 0
+root=()
+if (( EUID )); then
+	command -v sudo >/dev/null && root=(sudo) || {
+		echo "setup: please have these installed (no root, no sudo here): $${missing[*]}" >&2; exit 1; }
+fi
+echo "setup: installing system packages: $${missing[*]}"
+"$${root[@]}" apt-get update -qq
+"$${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}"
+endef
 
 # Only what is missing is installed. gcc and the headers compile native/rtp, sip-tester is SIPp: the
 # simulated carrier of the demo and the independent judge of the tests.
@@ -26,15 +40,27 @@ system:
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 	$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' \
 		|| missing+=(python3-dev)
-	(( $${#missing[@]} )) || exit 0
-	root=()
-	if (( EUID )); then
-		command -v sudo >/dev/null && root=(sudo) || {
-			echo "setup: please have these installed (no root, no sudo here): $${missing[*]}" >&2; exit 1; }
-	fi
-	echo "setup: installing system packages: $${missing[*]}"
-	"$${root[@]}" apt-get update -qq
-	"$${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}"
+	$(INSTALL)
+
+# Only for the tests: SMSCs of other makes, npm's smpp on Node.js and Debian's Net::SMPP.
+peers: setup
+	@missing=()
+	command -v node >/dev/null || missing+=(nodejs)
+	command -v npm >/dev/null || missing+=(npm)
+	perl -MNet::SMPP -e 1 2>/dev/null || missing+=(libnet-smpp-perl)
+	$(INSTALL)
+
+$(SMSC)/node_modules/.package-lock.json: $(SMSC)/package-lock.json | peers
+	@echo "setup: installing the npm package smpp below $(SMSC)"
+	cd $(SMSC)
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch node_modules/.package-lock.json
+
+# Only for `make bench`: Debian's SMS gateway, to be measured beside ours.
+rivals: peers
+	@missing=()
+	[[ -x /usr/sbin/bearerbox ]] || missing+=(kannel)
+	$(INSTALL)
 
 $(STAMP): requirements.lock pyproject.toml $(wildcard setup.py native/rtp/*.[ch] native/rtp/build.py)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
@@ -58,11 +84,11 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint ## lint, types, then every test (import contracts among them)
+test: lint $(SMSC)/node_modules/.package-lock.json ## lint, types, then every test (import contracts among them)
 	@$(BIN)/pytest
 
-bench: setup ## every measurement, as tables
-	@for name in dispatch pacing dial ingest concurrent; do
+bench: rivals $(SMSC)/node_modules/.package-lock.json ## every measurement, as tables
+	@for name in dispatch pacing dial ingest concurrent sms; do
 		$(BIN)/python -m bench $$name
 	done
 
@@ -73,5 +99,5 @@ lock: ## requirements.lock anew from pyproject.toml (needs uv)
 
 clean: ## everything that can be made again (never outspool-data)
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* \
-		.import_linter_cache native/rtp/_rtp.c native/rtp/_rtp.*.so native/rtp/_rtp.o
+		.import_linter_cache native/rtp/_rtp.c native/rtp/_rtp.*.so native/rtp/_rtp.o $(SMSC)/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
