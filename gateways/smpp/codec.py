@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NoReturn
 
 from smpplib import consts
@@ -39,6 +40,7 @@ RINVSCHED, RINVEXPIRY, RINVOPTPARSTREAM, ROPTPARNOTALLWD = 0x61, 0x62, 0xC0, 0xC
 _HEADER = struct.Struct(">IIII")
 _TLV = struct.Struct(">HH")
 _REFERENCE = struct.Struct(">HHH")
+_PAYLOAD = int(Tag.MESSAGE_PAYLOAD)
 _LENGTHS = [bytes((length,)) for length in range(MAX_OCTETS + 1)]
 _BINDS = (Command.BIND_RECEIVER, Command.BIND_TRANSMITTER, Command.BIND_TRANSCEIVER)
 
@@ -78,42 +80,56 @@ def encode_short_message(message: ShortMessage) -> bytes:
 
     ``InvalidError`` names the field that SMPP cannot hold; nothing is ever cut to fit.
     """
+    destination = message.destination
     return b"".join(
         (
-            _before_destination(message),
-            _text(message.destination.digits, MAX_ADDRESS, "destination"),
-            _after_destination(message),
+            _beginning(message.service_type, message.source, destination.ton, destination.npi),
+            _text(destination.digits, MAX_ADDRESS, "destination"),
+            _flags(message),
             _short_message(message),
-            _encode_tlvs(message.tlvs),
+            _encode_tlvs(message.tlvs) if message.tlvs else b"",
         )
     )
 
 
-def _before_destination(message: ShortMessage) -> bytes:
-    source, destination = message.source, message.destination
+def _flags(message: ShortMessage) -> bytes:
+    return _middle(
+        (message.esm_class, message.protocol_id, message.priority),
+        (message.schedule_time, message.validity_period),
+        (
+            message.registered_delivery,
+            message.replace_if_present,
+            message.data_coding,
+            message.default_message_id,
+        ),
+    )
+
+
+# The messages of a campaign differ in destination, text and reference only: the rest is remembered.
+_REMEMBERED = 1024
+
+
+@lru_cache(_REMEMBERED)
+def _beginning(service_type: str, source: Address, ton: int, npi: int) -> bytes:
     return b"".join(
         (
-            _text(message.service_type, 5, "service_type"),
+            _text(service_type, 5, "service_type"),
             _octets("source", source.ton, source.npi),
             _text(source.digits, MAX_ADDRESS, "source"),
-            _octets("destination", destination.ton, destination.npi),
+            _octets("destination", ton, npi),
         )
     )
 
 
-def _after_destination(message: ShortMessage) -> bytes:
+_MODES = ("esm_class", "protocol_id", "priority")
+_TIMES = ("schedule_time", "validity_period")
+_FLAGS = ("registered_delivery", "replace_if_present", "data_coding", "default_message_id")
+
+
+@lru_cache(_REMEMBERED)
+def _middle(modes: tuple[int, ...], times: tuple[str, ...], flags: tuple[int, ...]) -> bytes:
     return b"".join(
-        (
-            _octets("esm_class", message.esm_class),
-            _octets("protocol_id", message.protocol_id),
-            _octets("priority", message.priority),
-            _time(message.schedule_time, "schedule_time"),
-            _time(message.validity_period, "validity_period"),
-            _octets("registered_delivery", message.registered_delivery),
-            _octets("replace_if_present", message.replace_if_present),
-            _octets("data_coding", message.data_coding),
-            _octets("default_message_id", message.default_message_id),
-        )
+        (*map(_octets, _MODES, modes), *map(_time, _TIMES, times), *map(_octets, _FLAGS, flags))
     )
 
 
@@ -121,7 +137,7 @@ def _short_message(message: ShortMessage) -> bytes:
     octets = message.octets
     if len(octets) > MAX_OCTETS:
         _too_long(octets)
-    if octets and message.tlv(Tag.MESSAGE_PAYLOAD) is not None:
+    if octets and message.tlvs and message.tlv(_PAYLOAD) is not None:
         _refuse("octets", "text in short_message and message_payload (§5.3.2.32)")
     return _LENGTHS[len(octets)] + octets
 
@@ -139,7 +155,7 @@ def _text(text: str, longest: int, field: str) -> bytes:
     return text.encode() + b"\0"
 
 
-def _time(text: str, field: str) -> bytes:
+def _time(field: str, text: str) -> bytes:
     """§7.1.1: 16 characters or none."""
     if text and len(text) != 16:  # noqa: PLR2004 - the clause's own number
         _refuse(field, "16 characters or none (§7.1.1)")
@@ -177,8 +193,9 @@ class Template:
     def __init__(self, message: ShortMessage, *, payload: bool = False) -> None:
         if {tag for tag, _ in message.tlvs} & {Tag.USER_MESSAGE_REFERENCE, Tag.MESSAGE_PAYLOAD}:
             _refuse("tlvs", "reference and payload are filled in, not part of a template")
-        self._before = _before_destination(message)
-        self._after = b"\0" + _after_destination(message)
+        ton, npi = message.destination.ton, message.destination.npi
+        self._before = _beginning(message.service_type, message.source, ton, npi)
+        self._after = b"\0" + _flags(message)
         self._tlvs = _encode_tlvs(message.tlvs)
         self._payload = payload
 
@@ -214,8 +231,8 @@ _TIME = rb"((?:[\x01-\x7f]{16})?)\x00"
 _MANDATORY = re.compile(
     b"".join(
         (
-            _STRING % 5, rb"(.)(.)", _STRING % MAX_ADDRESS, rb"(.)(.)", _STRING % MAX_ADDRESS,
-            rb"(.)(.)(.)", _TIME, _TIME, rb"(.)(.)(.)(.)(.)",
+            _STRING % 5, rb"(..)", _STRING % MAX_ADDRESS, rb"(..)", _STRING % MAX_ADDRESS,
+            rb"(...)", _TIME, _TIME, rb"(.....)",
         )
     ),
     re.DOTALL,
@@ -232,31 +249,28 @@ def decode_short_message(body: bytes) -> ShortMessage:
     found = _MANDATORY.match(body)
     if found is None:
         raise _fault(body)
-    (
-        service_type, source_ton, source_npi, source, destination_ton, destination_npi,
-        destination, esm_class, protocol_id, priority, schedule_time, validity_period,
-        registered_delivery, replace_if_present, data_coding, default_message_id, length,
-    ) = found.groups()  # fmt: skip
-    start = found.end()
-    end = start + length[0]
-    if length[0] > MAX_OCTETS or end > len(body):
-        raise ProtocolError(f"sm_length {length[0]}, {len(body) - start} octets left", RINVMSGLEN)
+    service_type, source_type, source, destination_type, destination, modes, *rest = found.groups()
+    schedule_time, validity_period, flags = rest
+    start, length = found.end(), flags[4]
+    end = start + length
+    if length > MAX_OCTETS or end > len(body):
+        raise ProtocolError(f"sm_length {length}, {len(body) - start} octets left", RINVMSGLEN)
     tlvs = decode_tlvs(body, end) if end < len(body) else ()
-    if length[0] and any(tag == Tag.MESSAGE_PAYLOAD for tag, _ in tlvs):
+    if length and tlvs and _PAYLOAD in dict(tlvs):
         raise ProtocolError("text in short_message and message_payload", ROPTPARNOTALLWD)
     return ShortMessage(
         service_type=service_type.decode(),
-        source=Address(source.decode(), source_ton[0], source_npi[0]),
-        destination=Address(destination.decode(), destination_ton[0], destination_npi[0]),
-        esm_class=esm_class[0],
-        protocol_id=protocol_id[0],
-        priority=priority[0],
+        source=Address(source.decode(), source_type[0], source_type[1]),
+        destination=Address(destination.decode(), destination_type[0], destination_type[1]),
+        esm_class=modes[0],
+        protocol_id=modes[1],
+        priority=modes[2],
         schedule_time=schedule_time.decode(),
         validity_period=validity_period.decode(),
-        registered_delivery=registered_delivery[0],
-        replace_if_present=replace_if_present[0],
-        data_coding=data_coding[0],
-        default_message_id=default_message_id[0],
+        registered_delivery=flags[0],
+        replace_if_present=flags[1],
+        data_coding=flags[2],
+        default_message_id=flags[3],
         octets=body[start:end],
         tlvs=tlvs,
     )
@@ -312,6 +326,9 @@ def message_id(body: bytes) -> str:
     An empty body is what errors have (§4.4.2); SMSCs have been seen to leave it out with status 0
     too. Optional parameters after it are checked and left (an error may bring some, §4.7.2).
     """
+    end = body.find(0)
+    if 0 <= end == len(body) - 1 and end <= MAX_MESSAGE_ID and body.isascii():
+        return body[:end].decode()  # nearly all of them
     if not body:
         return ""
     found, end = _string(body, 0, MAX_MESSAGE_ID, RINVMSGID)
