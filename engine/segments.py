@@ -138,13 +138,22 @@ def decoded(octets: bytes, alphabet: Alphabet) -> str:
 
 
 def split(octets: bytes, alphabet: Alphabet, concatenation: Concatenation) -> tuple[bytes, ...]:
-    """The octets of each part, as few parts as can be; with ``PAYLOAD`` it is one.
+    """The octets of each part, as few parts as can be; none at all are one part.
 
-    No cut goes through an escape pair of the GSM alphabet or a surrogate pair of UTF-16.
+    No cut goes through an escape pair of the GSM alphabet or a surrogate pair of UTF-16. With
+    ``PAYLOAD`` they are those that networks make of it.
     """
-    if concatenation is Concatenation.PAYLOAD:
-        return (octets,)
-    return _cut(octets, alphabet, concatenation)
+    unit = _UNIT[alphabet]
+    room = unit * _room(len(octets) // unit, alphabet, concatenation)
+    parts = []
+    start = 0
+    while len(octets) - start > room:
+        end = start + room
+        if _breaks_pair(octets, end, alphabet):
+            end -= unit
+        parts.append(octets[start:end])
+        start = end
+    return (*parts, octets[start:])
 
 
 def measure(
@@ -157,34 +166,20 @@ def measure(
     alphabet = alphabet_of(text, kind)
     octets = encoded(text, alphabet)
     units = len(octets) // _UNIT[alphabet]
-    parts = len(_cut(octets, alphabet, concatenation))
+    parts = len(split(octets, alphabet, concatenation))
     return TextSize(alphabet, units, parts, _room(units, alphabet, concatenation))
 
 
 def texts(text: str, kind: TextKind, concatenation: Concatenation) -> tuple[str, ...]:
     """The text of each part that ``measure`` counts; of a binary one its digits."""
     alphabet = alphabet_of(text, kind)
-    parts = _cut(encoded(text, alphabet), alphabet, concatenation)
+    parts = split(encoded(text, alphabet), alphabet, concatenation)
     return tuple(decoded(part, alphabet) for part in parts)
 
 
 def _room(units: int, alphabet: Alphabet, concatenation: Concatenation) -> int:
     single = _SINGLE[alphabet]
     return single if units <= single else _JOINED[concatenation][alphabet]
-
-
-def _cut(octets: bytes, alphabet: Alphabet, concatenation: Concatenation) -> tuple[bytes, ...]:
-    unit = _UNIT[alphabet]
-    room = unit * _room(len(octets) // unit, alphabet, concatenation)
-    parts = []
-    start = 0
-    while len(octets) - start > room:
-        end = start + room
-        if _breaks_pair(octets, end, alphabet):
-            end -= unit
-        parts.append(octets[start:end])
-        start = end
-    return (*parts, octets[start:])
 
 
 def _breaks_pair(octets: bytes, end: int, alphabet: Alphabet) -> bool:
