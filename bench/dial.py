@@ -8,7 +8,7 @@ full over RTP and then says BYE. For each side the highest rate without a failed
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,8 @@ from bench.sip_load import (
     sipp_uas,
 )
 from engine.config import SipConfig
-from engine.gateway import Call, Inbound, Media, Order, Stage
+from engine.gateway import Call, InboundText, Media, Order, Reception, Stage
+from engine.gateway import Report as SpoolReport
 from engine.memory import settle
 from engine.model import Provider, Service
 from engine.programs.voicemessage import voicemessage
@@ -93,15 +94,24 @@ def sip_config(workers: int) -> SipConfig:
     )
 
 
+class _Nobody:
+    """An inbox into which nothing comes: the far end of this bench never calls."""
+
+    async def report(self, reports: Sequence[SpoolReport]) -> None:
+        raise AssertionError(reports)
+
+    async def receive(self, message: InboundText) -> Reception:
+        raise AssertionError(message)
+
+
 @asynccontextmanager
 async def gateway_alone(port: int, workers: int) -> AsyncIterator[Side]:
     """The sip gateway without a store: an order in, a call, a result out."""
     gateway = SipGateway(sip_config(workers))
-    inbound, _ = trio.open_memory_channel[Inbound](0)
     with tempfile.TemporaryDirectory() as folder:
         program = partial(_play, recording(Path(folder)))
         async with trio.open_nursery() as nursery:
-            await nursery.start(gateway.run, inbound)
+            await nursery.start(gateway.run, _Nobody())
             await _all_ready(gateway, workers)
             settle()
             provider = Provider(id=1, name="uas", host=HOST, port=port)

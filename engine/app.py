@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 import structlog
@@ -23,8 +22,9 @@ from engine.dispatcher import Dispatcher
 from engine.errors import NoProviderError, NotFoundError, NotReadyError, UnavailableError
 from engine.events import CampaignChanged
 from engine.firing import Firing
-from engine.gateway import Gateway, Inbound
+from engine.gateway import Gateway, InboundText, Reception
 from engine.imports import Imports
+from engine.inbox import Desk
 from engine.messages import Messages
 from engine.model import Campaign, CampaignStatus, Provider
 from engine.passwords import Passwords
@@ -34,12 +34,18 @@ from engine.reports import Reports
 from engine.roles import Roles
 from engine.schedules import Schedules
 from engine.sends import SingleSends
-from engine.store.base import Condition, Op, Query, Store
+from engine.store.base import Condition, Op, Outcome, Query, Store
 from engine.work import Work, prepare
 
 log = structlog.get_logger("engine")
 
-MAX_INBOUND = 1000
+
+class NobodyIsHere:
+    """Takes no messages: who sent them keeps them."""
+
+    async def receive(self, message: InboundText) -> Reception:
+        """Refuse for now."""
+        raise UnavailableError(f"messages to {message.provider.name} are not taken")
 
 
 class Engine:
@@ -78,7 +84,16 @@ class Engine:
             bus=self.bus,
             clock=clock,
             holds=self._dispatcher.holds,
-            retry_at=self._retry_at,
+            ended=self._ended,
+        )
+        self.inbox = Desk(
+            config=config,
+            store=store,
+            bus=self.bus,
+            clock=clock,
+            counters=self._dispatcher.counters,
+            inbound=NobodyIsHere(),
+            ended=self._ended,
         )
         self._sends: SingleSends | None = None
         self._runners: dict[int, CampaignRunner] = {}
@@ -89,17 +104,17 @@ class Engine:
 
     # --- running --------------------------------------------------------------------------------
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Recover, start gateways, go on with what was running; ready when dispatching.
+        """Start gateways, recover, go on with what was running; ready when dispatching.
 
         The gateways outlive the dispatcher, so that calls cut by ``stop`` are hung up properly.
+        They know their providers last: nothing comes in before what was open is settled.
         """
-        await recovery.recover(self.store, self.config.retry, self.clock)
         await self.access.open()
         await self.catalog.secrets.seal_stored(self.store)
-        send_inbound, receive_inbound = trio.open_memory_channel[Inbound](MAX_INBOUND)
-        async with send_inbound, receive_inbound, trio.open_nursery() as gateways:
+        async with trio.open_nursery() as gateways:
             for gateway in self._gateways.values():
-                await gateways.start(gateway.run, send_inbound)
+                await gateways.start(gateway.run, self.inbox)
+            await recovery.recover(self.store, self.config.retry, self.clock, self._gateways)
             await self.providers_changed()
             with self._scope:
                 await self._dispatch(task_status)
@@ -260,11 +275,17 @@ class Engine:
         """The same as ``send`` (specs/ictcore.md §5.1)."""
         return await self.send(transmission_id)
 
-    def _retry_at(self, campaign_id: int | None, due_at: datetime) -> None:
-        """A transmission that no job holds is to be tried again; a stopped campaign reads it."""
-        flow = self._sends if campaign_id is None else self._runners.get(campaign_id)
-        if flow is not None:
-            flow.retry_at(due_at)
+    def _ended(self, outcome: Outcome) -> None:
+        """A spool that no job holds was closed; a stopped campaign reads it when it goes on."""
+        if outcome.campaign_id is None:
+            if self._sends is not None and outcome.due_at is not None:
+                self._sends.retry_at(outcome.due_at)
+            return
+        runner = self._runners.get(outcome.campaign_id)
+        if runner is not None and outcome.due_at is not None:
+            runner.retry_at(outcome.due_at)
+        elif runner is not None:
+            runner.reported()
 
     # --- providers and reports ------------------------------------------------------------------
     async def providers_changed(self) -> None:

@@ -20,7 +20,7 @@ from engine.config import Config
 from engine.delivery import STORE_RETRY_S
 from engine.dispatcher import Dispatcher
 from engine.errors import UnavailableError
-from engine.model import Campaign
+from engine.model import Campaign, TransmissionStatus
 from engine.results import Result, screened
 from engine.store.base import Candidate, Intent, Store
 from engine.work import Job, Work
@@ -75,6 +75,7 @@ class CampaignRunner:
         self._queued_retries: set[int] = set()
         self._next_due: datetime | None = None
         self._no_more_new = False
+        self._awaiting = False  # nothing to do but to wait for reports of what was handed over
 
     def _resize(self, calls_per_minute: float) -> None:
         self._size = prefetch(calls_per_minute)
@@ -92,6 +93,11 @@ class CampaignRunner:
         self._next_due = min(self._next_due or due_at, due_at)
         self._nudge()
 
+    def reported(self) -> None:
+        """A spool of the campaign that was handed over has its result."""
+        if self._awaiting:
+            self._nudge()
+
     async def run(self) -> bool:
         """Feed until every contact has its final result (True) or ``scope`` is cancelled (False).
 
@@ -108,22 +114,36 @@ class CampaignRunner:
         return False
 
     async def _round(self) -> bool:
-        """Refill once; True when nothing is left: no candidate, no call up, no retry to come."""
+        """Refill once; True when nothing is left.
+
+        No candidate, no call up, no retry to come, no report of a message to come.
+        """
         self._nudged = trio.Event()
+        self._awaiting = False
         try:
-            fed = await self._refill()
+            if not await self._refill() and not self._open and self._next_due is None:
+                return await self._over()
         except UnavailableError as error:
             log.warning("campaign_waits_for_store", campaign_id=self._id, cause=str(error))
             await trio.sleep(STORE_RETRY_S)
-            return False
-        return not fed and not self._open and self._next_due is None
+        return False
+
+    async def _over(self) -> bool:
+        """Whether nothing that was handed over still waits for its report."""
+        self._awaiting = True
+        tally = await self._store.campaign_tally(self._id)
+        if tally[TransmissionStatus.PENDING]:
+            # A report brought another try, and who handed it in has not told us yet.
+            self._next_due = await self._store.next_due_at(self._id)
+        waits = tally[TransmissionStatus.PROCESSING] or self._next_due is not None
+        return not waits and not self._nudged.is_set()
 
     def _nudge(self) -> None:
         self._nudged.set()
 
     async def _wait(self) -> None:
         """Until the prefetch runs low, a retry falls due, or the last call ended."""
-        idle = not self._open and self._next_due is None
+        idle = not self._open and self._next_due is None and not self._awaiting
         if idle or (len(self._flow.items) < self._flow.low_water and not self._no_more_new):
             return
         delay_s = POLL_S if self._no_more_new else float("inf")

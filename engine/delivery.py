@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
 from uuid import UUID
@@ -11,7 +11,7 @@ import msgspec
 import structlog
 import trio
 
-from engine import retry, states
+from engine import recovery, retry, states
 from engine.bus import Bus
 from engine.clock import Clock
 from engine.config import Config
@@ -19,7 +19,7 @@ from engine.errors import UnavailableError
 from engine.events import SpoolChanged, of_outcome
 from engine.gateway import Gateway, Order, Stage
 from engine.model import SpoolStatus, TransmissionStatus
-from engine.results import Blame, Disposition, Reached, Result, node_failure
+from engine.results import Awaiting, Blame, Disposition, Fate, Reached, Result, node_failure
 from engine.routing import Route
 from engine.store.base import Begun, Outcome, Store
 from engine.trunks import Trunk
@@ -35,6 +35,9 @@ GATEWAY_GRACE_S = 60.0
 
 WATCH_S = 0.5
 """How often the spools that are up are looked through."""
+
+
+Write = Callable[[], Awaitable[None]]
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -79,8 +82,8 @@ class Courier:
         self._held: set[int] = set()  # spools from their intent to their result
         self.closing = False  # shutting down: a store that refuses is not waited for
 
-    async def deliver(self, spool: Started) -> Result:
-        """The gateway's result; whatever goes wrong in a gateway counts against us."""
+    async def deliver(self, spool: Started) -> Fate:
+        """What the gateway says; whatever goes wrong in a gateway counts against us."""
         order = self._order(spool)
         progress = partial(self._progress, spool)
         with self._watched(order) as scope:
@@ -131,7 +134,7 @@ class Courier:
             service=work.service,
             provider=spool.route.provider,
             destination=spool.route.number,
-            program=work.program,
+            program=work.program_for(spool.job.candidate, spool.begun),
             caller_id=work.caller_id,
             caller_name=work.caller_name,
             ring_timeout_s=dial.ring_timeout_s,
@@ -168,10 +171,25 @@ class Courier:
         if self._bus.listening:
             self._bus.publish(self._changed(spool, SpoolStatus.INITIATED, at))
 
-    def plan(self, spool: Started, result: Result, *, next_trunk: bool) -> Outcome:
-        """What follows from a result: done, another try, the next trunk, or failed for good."""
+    async def sober(self, spool: Started, result: Result) -> Result:
+        """The result, not to go on at once where nobody would bring it or that led nowhere."""
+        if not result.again:
+            return result
+        try:
+            if spool.job.work.try_allowed:
+                key = spool.begun.transmission_id
+                return await recovery.bounded(self._store, key, result)
+        except UnavailableError as error:
+            log.warning("goes_on_no_more", spool_id=spool.begun.spool_id, cause=str(error))
+        return msgspec.structs.replace(result, again=False)
+
+    def plan(self, spool: Started, result: Result, *, goes_on: bool) -> Outcome:
+        """What follows from a result: done, another try, or failed for good.
+
+        ``goes_on``: the same try goes on at once, through the next trunk or once more.
+        """
         now = self._clock()
-        due_at = now if next_trunk else self._retry_at(spool, result, now)
+        due_at = now if goes_on else self._retry_at(spool, result, now)
         if result.succeeded:
             event = states.Event.SUCCEED
         else:
@@ -200,26 +218,45 @@ class Courier:
 
         What could not be recorded before the node closed is found as interrupted at its next start.
         """
+        await self._written(outcome.spool_id, partial(self._store.finish_spool, outcome))
+
+    async def leave(self, spool: Started, fate: Awaiting) -> None:
+        """The same for a spool that is left to wait for its report."""
+        key = spool.begun.spool_id
+        await self._written(key, partial(self._store.await_report, key, fate, self._clock()))
+
+    async def _written(self, spool_id: int, write: Write) -> None:
         try:
-            await self._recorded(outcome)
+            await self._insist(spool_id, write)
         except trio.Cancelled:
             # Who gets Cancelled from the store knows that nothing was written. The shield is only
             # put up here: in every spool it would cost more than the rest of its end.
             with trio.CancelScope(shield=True):
-                await self._recorded(outcome)
+                await self._insist(spool_id, write)
             raise
 
-    async def _recorded(self, outcome: Outcome) -> None:
+    async def _insist(self, spool_id: int, write: Write) -> None:
         while True:
             try:
-                await self._store.finish_spool(outcome)
+                await write()
             except UnavailableError as error:
-                log.warning("result_waits", spool_id=outcome.spool_id, cause=str(error))
+                log.warning("result_waits", spool_id=spool_id, cause=str(error))
                 if self.closing:
                     return
                 await trio.sleep(STORE_RETRY_S)
             else:
                 return
+
+    def left(self, spool: Started, fate: Awaiting) -> None:
+        """Let go of it and tell who listens that it was handed over."""
+        self._held.discard(spool.begun.spool_id)
+        if self._bus.listening and fate.accepted_at is not None:
+            at, status = fate.accepted_at, SpoolStatus.CONNECTED
+            self._bus.publish(self._changed(spool, status, at, status.value))
+
+    def let_go(self, spool: Started) -> None:
+        """Leave it as it is: its gateway tells at the next start what became of it."""
+        self._held.discard(spool.begun.spool_id)
 
     def announce(self, spool: Started, outcome: Outcome) -> None:
         """Let go of it and tell who listens how it ended."""

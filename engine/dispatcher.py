@@ -23,7 +23,7 @@ from engine.events import ProviderHealth, StoreHealth
 from engine.gateway import Gateway
 from engine.model import Provider, Service, Transmission
 from engine.pacing import Flow, Grant, Limit, Pacer
-from engine.results import Result
+from engine.results import Awaiting, Blame, Disposition, Reached, Result
 from engine.routing import Route
 from engine.stats import NodeStatistics
 from engine.store.base import Begun, Candidate, Intent, Outcome, Store
@@ -40,6 +40,14 @@ TICK_S = 0.001
 
 FAILOVER_FLOW = -1
 """Key of the flow of jobs that go on through the next trunk."""
+
+JOURNALLED = Service.SMS | Service.EMAIL
+"""Their gateways keep a journal and are asked for what was cut short (``Gateway.recall``)."""
+
+TAKEN = Result(
+    disposition=Disposition.ANSWERED, cause="accepted", blame=Blame.NOBODY, reached=Reached.NETWORK
+)
+"""What a trunk is credited with that took a message."""
 
 Choice = tuple[Trunk, Route]
 JobFlow = Flow[Job]
@@ -265,11 +273,37 @@ class Dispatcher:
         """Deliver and record; the record is written even when we are cancelled."""
         try:
             await self._departure(spool.trunk)
-            result = await self._courier.deliver(spool)
+            fate = await self._courier.deliver(spool)
         except trio.Cancelled:
-            await self._end(spool, cancelled())
+            await self._cut(spool)
             raise
-        await self._end(spool, result)
+        if isinstance(fate, Awaiting):
+            await self._leave(spool, fate)
+        else:
+            await self._end(spool, await self._courier.sober(spool, fate))
+
+    async def _cut(self, spool: Started) -> None:
+        """The node stops under a spool: a call is over; a message is known to its gateway."""
+        if not spool.job.work.service & JOURNALLED:
+            await self._end(spool, cancelled())
+            return
+        self._give_back(spool.trunk)
+        self.counters.up -= 1
+        self._courier.let_go(spool)
+        self._done()
+        spool.job.ended(spool.job, None)
+
+    async def _leave(self, spool: Started, fate: Awaiting) -> None:
+        """The message was handed over: nothing of it is kept here until its report comes."""
+        self._give_back(spool.trunk)
+        self._learn(spool.trunk, TAKEN)
+        try:
+            await self._courier.leave(spool, fate)
+        finally:
+            self.counters.hand_over()
+            self._courier.left(spool, fate)
+            self._done()
+            spool.job.ended(spool.job, None)
 
     @staticmethod
     async def _departure(trunk: Trunk) -> None:
@@ -284,7 +318,8 @@ class Dispatcher:
         next_trunk = result.trunk_failed and self._trunks.another(
             spool.job.work.service, spool.job.destination, self._tried(spool)
         )
-        outcome = self._courier.plan(spool, result, next_trunk=next_trunk)
+        next_trunk = next_trunk and not result.again
+        outcome = self._courier.plan(spool, result, goes_on=next_trunk or result.again)
         try:
             await self._courier.record(outcome)
         finally:

@@ -4,6 +4,7 @@ A call has a ring time-out and a limit, a gateway that forgets them is cancelled
 reaper is for what is left when one of us is wrong: an open spool, or a transmission in process
 without one, that is older than any call may be and that nobody works on. It may have reached a
 person, so it fails with its reason and is redialled only where ``retry.interrupted`` says so.
+Messages that were handed over and whose report never came end the same way (``no_receipt``).
 """
 
 from __future__ import annotations
@@ -21,21 +22,19 @@ from engine.clock import Clock
 from engine.config import Config
 from engine.errors import UnavailableError
 from engine.events import of_outcome
-from engine.results import STUCK, Reached, Result, node_failure
+from engine.results import STUCK, Blame, Disposition, Reached, Result, node_failure
 from engine.store.base import Interrupted, Outcome, Store
 
 log = structlog.get_logger("reaper")
 
 BATCH = 500
 
-RetryAt = Callable[[int | None, datetime], None]
-
 
 class Reaper:
     """Looks through what is in process every ``reaper.interval_s``.
 
-    ``holds`` says whether a spool (by id) is in the hands of a job; ``retry_at`` is told the
-    campaign (None: of none) and the time of another try where the policy grants one.
+    ``holds`` says whether a spool (by id) is in the hands of a job; ``ended`` is told what was
+    closed, so that its campaign goes on from there.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class Reaper:
         bus: Bus,
         clock: Clock,
         holds: Callable[[int], bool],
-        retry_at: RetryAt,
+        ended: Callable[[Outcome], None],
         node_id: int = 1,
     ) -> None:
         self._config = config
@@ -54,9 +53,9 @@ class Reaper:
         self._bus = bus
         self._clock = clock
         self._holds = holds
-        self._retry_at = retry_at
+        self._ended = ended
         self._node_id = node_id
-        self._counts = {"rounds": 0, "spools": 0, "transmissions": 0}
+        self._counts = {"rounds": 0, "spools": 0, "unreported": 0, "transmissions": 0}
 
     async def run(self) -> None:
         """Reap until cancelled."""
@@ -68,7 +67,7 @@ class Reaper:
                 log.warning("reaper_waits_for_store", cause=str(error))
 
     def statistics(self) -> dict[str, Any]:
-        """Rounds made, spools and transmissions closed."""
+        """Rounds made; closed: spools, those without a report, transmissions."""
         return dict(self._counts)
 
     async def _round(self) -> None:
@@ -76,26 +75,31 @@ class Reaper:
         age_s = dial.ring_timeout_s + dial.call_limit_s + self._config.reaper.grace_s
         before = self._clock() - timedelta(seconds=age_s)
         await self._reap_spools(before)
+        await self._reap_unreported()
         await self._reap_transmissions(before)
         self._counts["rounds"] += 1
 
     async def _reap_spools(self, before: datetime) -> None:
         after = 0
         while batch := await self._store.overdue_spools(self._node_id, before, after, BATCH):
-            await self._close_spools([one for one in batch if not self._holds(one.spool.id)])
+            stuck = [one for one in batch if not self._holds(one.spool.id)]
+            await self._close_spools(stuck, _stuck(), "spools")
             after = batch[-1].spool.id
 
-    async def _close_spools(self, stuck: list[Interrupted]) -> None:
-        policies = await recovery.effective_policies(
-            self._store, self._config.retry, (one.transmission for one in stuck)
+    async def _reap_unreported(self) -> None:
+        """End what waited for its report in vain; its gateway had its own grace before us."""
+        by = self._clock() - timedelta(seconds=self._config.reaper.grace_s)
+        while batch := await self._store.unreported_spools(self._node_id, by, BATCH):
+            await self._close_spools(batch, _no_receipt(), "unreported")
+
+    async def _close_spools(self, ends: list[Interrupted], result: Result, count: str) -> None:
+        results = {one.spool.id: result for one in ends}
+        outcomes = await recovery.conclude(
+            self._store, self._config.retry, self._clock, ends, results
         )
-        for one in stuck:
-            policy = policies[one.transmission.id]
-            outcome = recovery.closing(
-                one.transmission, _stuck(), policy, self._clock(), one.spool.id
-            )
-            await self._store.finish_spool(outcome)
-            self._counts["spools"] += 1
+        await self._store.finish_spools(outcomes)
+        self._counts[count] += len(outcomes)
+        for outcome in outcomes:
             self._tell(outcome)
 
     async def _reap_transmissions(self, before: datetime) -> None:
@@ -115,11 +119,19 @@ class Reaper:
             campaign_id=outcome.campaign_id,
             retry_at=outcome.due_at,
         )
-        if outcome.due_at is not None:
-            self._retry_at(outcome.campaign_id, outcome.due_at)
+        self._ended(outcome)
         for event in of_outcome(outcome):
             self._bus.publish(event)
 
 
 def _stuck() -> Result:
     return node_failure(STUCK, Reached.PERSON)
+
+
+def _no_receipt() -> Result:
+    return Result(
+        disposition=Disposition.FAILED,
+        cause="no_receipt",
+        blame=Blame.NETWORK,
+        reached=Reached.PERSON,
+    )

@@ -77,6 +77,8 @@ class NodeStatistics:
         self.started = 0
         self.screened = 0
         self.failovers = 0
+        self.handed_over = 0
+        self.reported = 0
         self.up = 0
         self.talk_s = 0.0
         self.start_rate = Rate()
@@ -95,6 +97,16 @@ class NodeStatistics:
         self.dispositions[result.disposition] += 1
         self.talk_s += result.talk_s
 
+    def hand_over(self) -> None:
+        """A spool waits for its report and is up no more."""
+        self.up -= 1
+        self.handed_over += 1
+
+    def report(self, result: Result) -> None:
+        """A spool that was handed over has its result; it may have been so before we started."""
+        self.reported += 1
+        self.dispositions[result.disposition] += 1
+
     def snapshot(self, now: float) -> dict[str, Any]:
         """Numbers for dashboards. ASR = answered / spools (E.411), ACD = talk time / answered."""
         answered = self.dispositions[Disposition.ANSWERED]
@@ -104,6 +116,8 @@ class NodeStatistics:
             "spools_up": self.up,
             "screened": self.screened,
             "failovers": self.failovers,
+            "spools_handed_over": self.handed_over,
+            "spools_reported": self.reported,
             "starts_per_s": round(self.start_rate.per_s(now), 2),
             "dispositions": {d.value: n for d, n in self.dispositions.items()},
             "answer_seizure_ratio": round(answered / ended, 4) if ended else None,

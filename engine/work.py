@@ -16,8 +16,11 @@ from engine.gateway import Program as BoundProgram
 from engine.model import Account, Program, Recording, Service
 from engine.programs import PROGRAMS, Function, Material, function_of
 from engine.retry import Policy, effective
-from engine.store.base import Candidate, Intent, Store
+from engine.store.base import Begun, Candidate, Intent, Store
 from engine.uids import new_uid
+
+Letter = Callable[[Candidate, Begun], BoundProgram]
+"""Binds a program that says something else to every contact."""
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +41,11 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     campaign_id: int | None = None
     try_allowed: int = 1
     policy: Policy = msgspec.field(default_factory=Policy)
+    letter: Letter | None = None
+
+    def program_for(self, candidate: Candidate, begun: Begun) -> BoundProgram:
+        """The program of one spool: the shared one, or with the words for its contact."""
+        return self.program if self.letter is None else self.letter(candidate, begun)
 
     def intent(
         self,

@@ -307,6 +307,10 @@ class Store(Protocol):
         """
         ...
 
+    async def finish_spools(self, outcomes: Sequence[Outcome]) -> None:
+        """``finish_spool`` of many, in one transaction."""
+        ...
+
     async def screen_out(self, intents: Sequence[Intent], results: Sequence[Result]) -> None:
         """Record contacts we chose not to try.
 

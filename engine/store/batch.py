@@ -19,6 +19,7 @@ import outcome
 from engine.clock import Clock
 from engine.results import Result
 from engine.store import hotpath
+from engine.store.awaiting import Await, await_reports
 from engine.store.base import Intent, Outcome
 from engine.store.transaction import Transaction, domain_error, storage_failure
 from engine.store.writer import Job
@@ -40,9 +41,9 @@ class Screen(msgspec.Struct, frozen=True):
 
 
 class Finish(msgspec.Struct, frozen=True):
-    """Close a spool."""
+    """Close spools."""
 
-    outcome: Outcome
+    outcomes: Sequence[Outcome]
 
 
 class Connected(msgspec.Struct, frozen=True):
@@ -76,14 +77,18 @@ class Batch:
 
 
 def _together(tx: Transaction, jobs: Sequence[Job]) -> None:
-    kinds: dict[type[Any], list[Job]] = {Begin: [], Screen: [], Connected: [], Finish: []}
+    kinds: dict[type[Any], list[Job]] = {
+        kind: [] for kind in (Begin, Screen, Connected, Await, Finish)
+    }
     for job in jobs:
         if type(job.work) in kinds:
             kinds[type(job.work)].append(job)
     if kinds[Connected]:
         hotpath.connect(tx, [(job.work.spool_id, job.work.at) for job in kinds[Connected]])
+    if kinds[Await]:
+        await_reports(tx, [job.work for job in kinds[Await]])
     if kinds[Finish]:
-        hotpath.finish(tx, [job.work.outcome for job in kinds[Finish]])
+        hotpath.finish(tx, [outcome for job in kinds[Finish] for outcome in job.work.outcomes])
     if kinds[Begin]:
         _begin(tx, kinds[Begin])
     if kinds[Screen]:
@@ -126,5 +131,7 @@ def _alone(tx: Transaction, work: Any) -> Any:
     if isinstance(work, Connected):
         return hotpath.connect(tx, [(work.spool_id, work.at)])
     if isinstance(work, Finish):
-        return hotpath.finish(tx, [work.outcome])
+        return hotpath.finish(tx, work.outcomes)
+    if isinstance(work, Await):
+        return await_reports(tx, [work])
     return work(tx)

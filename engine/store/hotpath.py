@@ -231,6 +231,7 @@ def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> None:
     spools: list[tuple[Any, ...]] = []
     moves: dict[int, tuple[Any, ...]] = {}
     results: list[tuple[Any, ...]] = []
+    uncounted: list[int] = []
     for outcome in outcomes:
         # Taken out: a second outcome of the same spool in this batch finds nothing.
         state = states.pop(outcome.spool_id, None)
@@ -240,13 +241,25 @@ def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> None:
         move = _moved(tx, outcome, state)
         if move is not None:
             moves[move[0]] = move
+            if outcome.result.again and move[1] == _PENDING.value:
+                uncounted.append(move[0])
         results += _results(outcome, state)
     hotsql.CLOSE_SPOOLS.run(tx.connection, spools)
     hotsql.MOVE_TRANSMISSIONS.run(tx.connection, list(moves.values()))
+    _uncount(tx, uncounted)
     # One read of the random source: each gives up the interpreter lock.
     uids = new_uids(len(results))
     rows = [(uid, *row) for uid, row in zip(uids, results, strict=True)]
     hotsql.NEW_RESULTS.run(tx.connection, rows)
+
+
+def _uncount(tx: Transaction, transmission_ids: Sequence[int]) -> None:
+    """Take back the try that goes on: the spool it goes on with counts it again."""
+    rows = [(key,) for key in transmission_ids]
+    for _, _, try_done, campaign_id, _, _ in hotsql.HELD.json(tx.connection, rows):
+        if try_done > 1:
+            tx.tally.retried(campaign_id, -1)
+    hotsql.UNCOUNT_TRIES.run(tx.connection, rows)
 
 
 def finish_alone(tx: Transaction, outcome: Outcome) -> None:

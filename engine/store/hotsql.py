@@ -140,6 +140,9 @@ REFUSE_TRANSMISSIONS = _update(
     _transmission, "id status response updated_at", {"due_at": "NULL", "screened": "1"}
 )
 MOVE_TRANSMISSIONS = _update(_transmission, "id status response due_at updated_at", {})
+UNCOUNT_TRIES = _update(
+    _transmission, "id", {"try_done": lambda _: func.max(_transmission.c.try_done - 1, 0)}
+)
 CLOSE_SPOOLS = _update(
     _spool,
     "id status response disposition code started_at connected_at ended_at amount_s updated_at",

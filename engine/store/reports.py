@@ -15,14 +15,14 @@ from engine.model import (
     Entity,
     Group,
     Provider,
-    Spool,
     Transmission,
     TransmissionStatus,
     User,
 )
 from engine.store import queries, schema
+from engine.store.awaiting import both, with_transmission
 from engine.store.base import Condition, Interrupted, Op, Query
-from engine.store.codec import micros, struct, structs
+from engine.store.codec import micros, structs
 from engine.store.rows import columns
 from engine.store.statements import Statement
 
@@ -66,26 +66,16 @@ def campaign_tally(connection: sqlite3.Connection, campaign_id: int) -> dict[str
 def interrupted_spools(
     connection: sqlite3.Connection, node_id: int, limit: int
 ) -> list[Interrupted]:
-    """Open spools of a node with their transmissions."""
-    return _interrupted(_INTERRUPTED.run(connection, node_id=node_id, limit=limit))
-
-
-def _interrupted(rows: sqlite3.Cursor) -> list[Interrupted]:
-    split = len(Spool.__struct_fields__)
-    return [
-        Interrupted(
-            spool=struct(Spool, row[:split]), transmission=struct(Transmission, row[split:])
-        )
-        for row in rows
-    ]
+    """Open spools of a node that wait for no report, with their transmissions."""
+    return both(_INTERRUPTED.run(connection, node_id=node_id, limit=limit))
 
 
 def overdue_spools(
     connection: sqlite3.Connection, node_id: int, spooled_by: datetime, after_id: int, limit: int
 ) -> list[Interrupted]:
-    """Open spools of a node that are that old, by id, with their transmissions."""
+    """The same that are that old, by id."""
     values = {"node_id": node_id, "by": micros(spooled_by), "after": after_id, "limit": limit}
-    return _interrupted(_OVERDUE.run_with(connection, values))
+    return both(_OVERDUE.run_with(connection, values))
 
 
 def last_if_orphans(connection: sqlite3.Connection) -> int:
@@ -143,9 +133,8 @@ _CAMPAIGN_TALLY = Statement(
     )
 )
 _open_of_node = (
-    select(*columns(Spool).values(), *columns(Transmission).values())
-    .select_from(_spool.join(_transmission, _transmission.c.id == _spool.c.transmission_id))
-    .where(_OPEN, _spool.c.node_id == bindparam("node_id"))
+    with_transmission()
+    .where(_OPEN, _spool.c.closes_at.is_(None), _spool.c.node_id == bindparam("node_id"))
     .limit(bindparam("limit"))
 )
 _INTERRUPTED = Statement(_open_of_node)

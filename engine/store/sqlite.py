@@ -13,8 +13,9 @@ from typing import Any, TypeVar, cast
 from engine.clock import Clock
 from engine.errors import UnavailableError
 from engine.model import CampaignStatus, Entity, Transmission
-from engine.results import Result
-from engine.store import batch, contacts, hotpath, nouns, queries, reports
+from engine.results import Awaiting, Result
+from engine.store import awaiting, batch, contacts, hotpath, nouns, queries, reports
+from engine.store.awaiting import Await
 from engine.store.base import (
     Address,
     Begun,
@@ -188,7 +189,26 @@ class SqliteStore:
 
     async def finish_spool(self, outcome: Outcome) -> None:
         """See ``Store.finish_spool``."""
-        await self._writer.submit(batch.Finish(outcome))
+        await self._writer.submit(batch.Finish((outcome,)))
+
+    async def finish_spools(self, outcomes: Sequence[Outcome]) -> None:
+        """See ``Store.finish_spools``."""
+        if outcomes:
+            await self._writer.submit(batch.Finish(outcomes), weight=len(outcomes))
+
+    async def await_report(self, spool_id: int, fate: Awaiting, at: datetime) -> None:
+        """See ``Store.await_report``."""
+        await self._writer.submit(Await(spool_id, fate, at))
+
+    async def open_spools(self, spool_ids: Sequence[int]) -> list[Interrupted]:
+        """See ``Store.open_spools``."""
+        return await self._readers.run(awaiting.open_spools, spool_ids)
+
+    async def unreported_spools(
+        self, node_id: int, closed_by: datetime, limit: int
+    ) -> list[Interrupted]:
+        """See ``Store.unreported_spools``."""
+        return await self._readers.run(awaiting.unreported, node_id, closed_by, limit)
 
     async def screen_out(self, intents: Sequence[Intent], results: Sequence[Result]) -> None:
         """See ``Store.screen_out``."""

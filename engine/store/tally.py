@@ -93,10 +93,10 @@ class Tally:
         if campaign_id is not None:
             self._campaign[campaign_id, status] += sign
 
-    def retried(self, campaign_id: int | None) -> None:
-        """A transmission got one more try than its first."""
+    def retried(self, campaign_id: int | None, sign: int = 1) -> None:
+        """A transmission got one more try than its first, or (-1) lost it again."""
         if campaign_id is not None:
-            self._campaign[campaign_id, "retries"] += 1
+            self._campaign[campaign_id, "retries"] += sign
 
     def screened(self, campaign_id: int | None, response: str) -> None:
         """A transmission we have already counted was screened out."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InvalidError
-from engine.gateway import Call, CallEnded, Inbound, Media, Order, Program, Stage
+from engine.gateway import Call, CallEnded, Media, Order, Program, Stage
 from engine.model import Provider, Service
 from engine.results import Disposition, Reached, Result, ResultRow
 from gateways.loopback.gateway import LoopbackGateway
 from gateways.loopback.script import Ending, Exponential, Player, Script, parse
+from tests.support.inbox import Tray
 
 MESSAGE = Media(Path("message.wav"), 10.0)
 
@@ -177,7 +177,6 @@ async def test_cancelling_a_delivery_leaves_no_call(
 
 async def test_closing_the_gateway_ends_its_calls(autojump_clock: Any) -> None:
     gateway = LoopbackGateway(Script(ring_s=3.0))
-    send, _ = trio.open_memory_channel[Inbound](0)
     results: list[Result] = []
 
     async def one() -> None:
@@ -186,7 +185,7 @@ async def test_closing_the_gateway_ends_its_calls(autojump_clock: Any) -> None:
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as serving:
             async with trio.open_nursery() as inner:
-                await inner.start(partial(gateway.run, send))
+                await inner.start(gateway.run, Tray())
                 nursery.start_soon(one)
                 await trio.testing.wait_all_tasks_blocked()
                 serving.cancel()

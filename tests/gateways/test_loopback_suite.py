@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import trio
 
-from engine.gateway import Inbound, Media
+from engine.gateway import Media
 from engine.model import Provider
 from gateways.loopback.gateway import LoopbackGateway
 from tests.suites.gateway_suite import FarEnd, GatewaySuite
+from tests.support.inbox import Tray
 
 _SCRIPTS: dict[FarEnd, dict[str, Any]] = {
     FarEnd.ANSWER: {"ring_s": 0.05},
@@ -43,9 +44,8 @@ class LoopbackHarness:
 @pytest.fixture
 async def harness() -> AsyncIterator[LoopbackHarness]:
     gateway = LoopbackGateway()
-    inbound, _ = trio.open_memory_channel[Inbound](0)
     async with trio.open_nursery() as nursery:
-        await nursery.start(gateway.run, inbound)
+        await nursery.start(gateway.run, Tray())
         yield LoopbackHarness(gateway)
         nursery.cancel_scope.cancel()
 

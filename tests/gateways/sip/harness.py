@@ -10,11 +10,12 @@ from typing import Any
 import trio
 
 from engine.config import SipConfig
-from engine.gateway import Inbound, Media
+from engine.gateway import Media
 from engine.model import Provider
 from gateways.sip.gateway import SipGateway
 from tests.suites.gateway_suite import FarEnd
 from tests.support import LOCALHOST, audio
+from tests.support.inbox import Tray
 from tests.support.rtp import sip_config
 from tests.support.rtp_peer import RtpPeer, open_peer
 from tests.support.sipp import Message, Sipp, run_sipp
@@ -46,9 +47,8 @@ def trunk(uas: Uas, **fields: Any) -> Provider:
 @asynccontextmanager
 async def running(gateway: SipGateway) -> AsyncIterator[SipGateway]:
     """The gateway, serving."""
-    inbound, _ = trio.open_memory_channel[Inbound](0)
     async with trio.open_nursery() as nursery:
-        await nursery.start(gateway.run, inbound)
+        await nursery.start(gateway.run, Tray())
         yield gateway
         nursery.cancel_scope.cancel()
 

@@ -14,15 +14,15 @@ from functools import partial
 import trio
 
 from engine.config import SipConfig
-from engine.gateway import Inbound, Order, Stage
+from engine.gateway import Order, Stage
 from engine.model import Provider, Service
 from gateways.sip.gateway import SipGateway
 from tests.suites.gateway_suite import listen
+from tests.support.inbox import Tray
 
 
 async def main(port: int, calls: int) -> None:
     gateway = SipGateway(SipConfig(workers_min=1, rtp_port_min=33_000, rtp_port_max=33_255))
-    inbound, _ = trio.open_memory_channel[Inbound](0)
     waiting = [trio.Event() for _ in range(calls)]
 
     def progress(event: trio.Event, stage: Stage, _at: datetime) -> None:
@@ -30,7 +30,7 @@ async def main(port: int, calls: int) -> None:
             event.set()
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(gateway.run, inbound)
+        await nursery.start(gateway.run, Tray())
         for number, event in enumerate(waiting):
             order = Order(
                 spool_id=number,

@@ -1,0 +1,79 @@
+"""The engine's inbox: what gateways hand in, made durable before they are let go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import structlog
+
+from engine import recovery
+from engine.bus import Bus
+from engine.clock import Clock
+from engine.config import Config
+from engine.events import of_outcome
+from engine.gateway import InboundText, Reception, Report
+from engine.stats import NodeStatistics
+from engine.store.base import Outcome, Store
+
+log = structlog.get_logger("inbox")
+
+
+class Receiver(Protocol):
+    """Takes messages to our accounts (``engine.inbound``)."""
+
+    async def receive(self, message: InboundText) -> Reception:
+        """See ``Inbox.receive``."""
+        ...
+
+
+Ended = Callable[[Outcome], None]
+"""Told of every transmission whose spool a report closed: its campaign goes on from there."""
+
+
+class Desk:
+    """``engine.gateway.Inbox``."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        store: Store,
+        bus: Bus,
+        clock: Clock,
+        counters: NodeStatistics,
+        inbound: Receiver,
+        ended: Ended,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._bus = bus
+        self._clock = clock
+        self._counters = counters
+        self._inbound = inbound
+        self._ended = ended
+
+    async def receive(self, message: InboundText) -> Reception:
+        """See ``Inbox.receive``."""
+        return await self._inbound.receive(message)
+
+    async def report(self, reports: Sequence[Report]) -> None:
+        """See ``Inbox.report``; a report of a spool nobody knows is passed over."""
+        # The first result of a spool is the one it keeps.
+        results = {report.spool_id: report.result for report in reversed(reports)}
+        ends = await self._store.open_spools(list(results))
+        if not ends:
+            return
+        outcomes = await recovery.conclude(
+            self._store, self._config.retry, self._clock, ends, results
+        )
+        await self._store.finish_spools(outcomes)
+        self._tell(outcomes)
+
+    def _tell(self, outcomes: Iterable[Outcome]) -> None:
+        for outcome in outcomes:
+            self._counters.report(outcome.result)
+            self._ended(outcome)
+            if self._bus.listening:
+                for event in of_outcome(outcome):
+                    self._bus.publish(event)
