@@ -1,0 +1,546 @@
+"""One SMPP session as a state machine: octets in, events and octets out; no socket, no clock.
+
+Time is handed in (seconds of any monotonic clock). Whoever owns a session feeds it what comes in,
+writes what ``take_output`` gives, and calls ``tick`` when ``deadline`` is reached. ``Closed`` is
+the last event of every session, and tells for each request whose end was not seen whether it may
+have left. Clauses are SMPP 3.4's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum, auto
+from typing import Any, ClassVar
+
+import msgspec
+
+from gateways.smpp import codec
+from gateways.smpp.events import (
+    Answered,
+    BindRefused,
+    Bound,
+    Closed,
+    Delivered,
+    Event,
+    PeerUnbound,
+    Queried,
+    Unanswered,
+)
+from gateways.smpp.framer import Framer, RawPdu
+from gateways.smpp.pdu import Command, ProtocolError
+from gateways.smpp.settings import SmppSettings
+from gateways.smpp.window import Sequences, Window
+
+MAX_UNANSWERED_DELIVERIES = 2000
+"""Deliveries handed out and not answered yet; more are answered "later" (ESME_RX_T_APPN)."""
+
+MAX_WAITING_OCTETS = 1_000_000
+"""Answers of ours that a peer may leave unread; one that leaves more is not reading at all."""
+
+OK = 0x00
+RINVBNDSTS = 0x04
+RINVCMDID = 0x03
+RX_T_APPN = 0x64
+"""Statuses we answer with, §5.1.3."""
+
+_RESPONSE = 0x80000000
+_SUBMIT_RESP = Command.SUBMIT_SM_RESP.value
+_NO_ID = b"\0"
+"""message_id of a deliver_sm_resp is not used and empty (§4.6.2)."""
+
+
+class Login(msgspec.Struct, frozen=True):
+    """Who binds."""
+
+    system_id: str
+    password: str
+
+    def __repr__(self) -> str:
+        """The password is for no log."""
+        return f"Login({self.system_id!r})"
+
+
+class State(IntEnum):
+    """How far the session is (§2.2), with the two ways to its end."""
+
+    OPEN = auto()  # connected; the bind is not answered
+    BOUND_TX = auto()
+    BOUND_RX = auto()
+    BOUND_TRX = auto()
+    DRAINING = auto()  # nothing new leaves, answers still come
+    UNBINDING = auto()  # our unbind left
+    CLOSED = auto()
+
+
+class _Step(IntEnum):
+    """What moves a session on."""
+
+    BOUND = auto()
+    DRAIN = auto()
+    UNBIND = auto()
+    CLOSE = auto()
+
+
+_BOUND_STATES: Mapping[int, State] = {
+    Command.BIND_TRANSMITTER: State.BOUND_TX,
+    Command.BIND_RECEIVER: State.BOUND_RX,
+    Command.BIND_TRANSCEIVER: State.BOUND_TRX,
+}
+_BOUND = frozenset(_BOUND_STATES.values())
+_SENDING = frozenset({State.BOUND_TX, State.BOUND_TRX})
+_LISTENING = _BOUND | {State.DRAINING}
+_ALIVE = _LISTENING | {State.UNBINDING}
+TABLE: Mapping[tuple[State, _Step], State] = {
+    **{(state, _Step.DRAIN): State.DRAINING for state in _LISTENING},
+    **{(state, _Step.UNBIND): State.UNBINDING for state in _LISTENING},
+    **{(state, _Step.CLOSE): State.CLOSED for state in State if state is not State.CLOSED},
+}
+"""Every change but the bind, whose end is by its kind; a pair that is missing changes nothing."""
+
+
+class Counts(msgspec.Struct):
+    """Totals since the session began."""
+
+    submitted: int = 0
+    answered: int = 0
+    unanswered: int = 0
+    late: int = 0
+    queried: int = 0
+    deliveries: int = 0
+    deliveries_refused: int = 0  # octets that are no deliver_sm, or too many at once
+    unknown_sequence: int = 0  # answers to nothing we asked
+    malformed: int = 0  # answers whose body could not be read
+    nacked: int = 0  # requests nobody here understands
+    nacks: int = 0  # generic_nack from the peer
+
+
+class Session:
+    """One connection's life, from the bind to the end.
+
+    ``command`` is the kind of bind (§4.1). ``max_pdu_bytes`` ends the session of a peer that claims
+    a longer PDU. Nothing here blocks or raises on anything a peer may send.
+    """
+
+    def __init__(
+        self,
+        login: Login,
+        settings: SmppSettings,
+        *,
+        command: Command,
+        max_pdu_bytes: int,
+        now: float,
+    ) -> None:
+        self.counts = Counts()
+        self.state = State.OPEN
+        self.peer = ""  # system_id of the SMSC (§5.2.1), once bound
+        self._login, self._settings, self._command = login, settings, command
+        self._framer = Framer(max_pdu_bytes)
+        self._requests = Window(settings.response_timeout_s)
+        self._queries = Window(settings.response_timeout_s)
+        self._sequences = Sequences(self._in_use)
+        self._output: list[bytes] = []  # answers, enquire_link, bind, unbind
+        self._output_octets = 0
+        self._bulk: list[bytes] = []  # submit_sm and query_sm, which may still be withdrawn
+        self._unsent: list[Any] = []
+        self._unanswered_deliveries = 0
+        self._heard_at = now  # the last answer to anything of ours
+        self._link_sent_at = -math.inf  # our last enquire_link
+        self._step: int | None = None  # our bind or unbind that waits
+        self._step_deadline = math.inf
+        self._by_peer = False
+        self._events: list[Event] = []
+
+    # --- what the owner asks for
+
+    def open(self, now: float) -> None:
+        """Write the bind (§4.1); ``InvalidError`` where SMPP cannot hold the login."""
+        login = self._login
+        body = codec.bind(self._command, login.system_id, login.password, self._settings)
+        self._step = self._request(self._command, body)
+        self._step_deadline = now + self._settings.bind_timeout_s
+
+    @property
+    def room(self) -> int:
+        """How many requests may be submitted now."""
+        if self.state not in _SENDING:
+            return 0
+        return max(0, self._settings.window - len(self._requests) - len(self._queries))
+
+    @property
+    def in_flight(self) -> int:
+        """Requests without an answer yet."""
+        return len(self._requests) + len(self._queries)
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``Closed`` was told."""
+        return self.state is State.CLOSED
+
+    @property
+    def has_output(self) -> bool:
+        """Whether ``take_output`` would give something."""
+        return bool(self._output or self._bulk)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the peer unbound and nothing is left to wait for: the connection may go."""
+        return self._by_peer and not self.in_flight and not self._unanswered_deliveries
+
+    def submit(self, body: bytes, token: Any) -> int:
+        """Put one submit_sm into the window; returns its sequence number."""
+        return self.submit_many([(body, token)])[0]
+
+    def submit_many(self, items: Sequence[tuple[bytes, Any]]) -> Sequence[int]:
+        """Put bodies of submit_sm into the window, each with the token its events will bear.
+
+        ``ValueError`` where there is not that much ``room``: nothing was taken then.
+        """
+        self._check_room(len(items))
+        sequences = self._sequences.take(len(items))
+        self._requests.reserve(sequences, [token for _, token in items])
+        frame, submit = codec.frame, Command.SUBMIT_SM.value
+        self._bulk += [
+            frame(submit, OK, sequence, body)
+            for sequence, (body, _) in zip(sequences, items, strict=True)
+        ]
+        self.counts.submitted += len(items)
+        return sequences
+
+    def query(self, body: bytes, token: Any) -> int:
+        """Put one query_sm (§4.8) into the window; it ends with exactly one ``Queried``."""
+        self._check_room(1)
+        sequences = self._sequences.take(1)
+        self._queries.reserve(sequences, [token])
+        self._bulk.append(codec.frame(Command.QUERY_SM, OK, sequences[0], body))
+        self.counts.queried += 1
+        return sequences[0]
+
+    def _check_room(self, count: int) -> None:
+        if count > self.room:
+            raise ValueError(f"{count} requests, room for {self.room} in state {self.state.name}")
+
+    def answer(self, sequence: int, status: int) -> None:
+        """Answer a ``Delivered`` (§4.6.2); without effect after the end."""
+        if self.state in _ALIVE:
+            self._unanswered_deliveries -= 1
+            self._respond(Command.DELIVER_SM_RESP, status, sequence, _NO_ID)
+
+    def drain(self) -> None:
+        """From now on there is no room; what waits for its answer goes on waiting."""
+        self._go(_Step.DRAIN)
+
+    def unbind(self, now: float) -> list[Event]:
+        """Write unbind (§4.2), or close where there is no bind to undo.
+
+        What never left is taken back and comes as ``unsent`` with ``Closed``.
+        """
+        if self.state is State.OPEN:
+            self._close("unbound before the bind was answered", clean=True)
+        elif self._go(_Step.UNBIND):
+            self._withdraw()
+            self._step = self._request(Command.UNBIND, b"")
+            self._step_deadline = now + self._settings.response_timeout_s
+        return self._told()
+
+    # --- octets
+
+    def take_output(self, now: float) -> bytes:
+        """What is to be written now; from here on its requests count as possibly sent."""
+        output = self._output
+        if self._bulk:
+            output += self._bulk
+            self._bulk = []
+            self._requests.leave(now)
+            self._queries.leave(now)
+        self._output, self._output_octets = [], 0
+        return b"".join(output)
+
+    def feed(self, data: bytes, now: float) -> list[Event]:
+        """What the octets mean, in their order."""
+        if self.closed:
+            return []
+        for pdu in self._framer.feed_raw(data):
+            if pdu[0] == _SUBMIT_RESP:
+                self._submit_answered(pdu, now)
+            elif not self.closed:
+                self._others(pdu, now)
+        if self._framer.error is not None:
+            self._fatal(self._framer.error)
+        return self._told()
+
+    def eof(self, reason: str = "the peer closed the connection") -> list[Event]:
+        """The connection is gone."""
+        clean = self.state is State.UNBINDING or self._by_peer
+        self._close(reason, clean=clean)
+        return self._told()
+
+    # --- time
+
+    def deadline(self) -> float:
+        """When ``tick`` is due; infinite after the end."""
+        if self.state is State.CLOSED:
+            return math.inf
+        return min(
+            self._step_deadline,
+            self._requests.next_deadline(),
+            self._queries.next_deadline(),
+            self._link_due(),
+        )
+
+    def tick(self, now: float) -> list[Event]:
+        """What the passing of time brings; too early it brings nothing."""
+        if self.state is State.CLOSED:
+            return []
+        unanswered = self._requests.expire(now)
+        self.counts.unanswered += len(unanswered)
+        self._events += [Unanswered(token) for token in unanswered]
+        self._events += [Queried(token) for token in self._queries.expire(now)]
+        if now >= self._step_deadline:
+            self._step_timed_out()
+        elif now >= self._link_due():
+            self._enquire(now)
+        return self._told()
+
+    def _step_timed_out(self) -> None:
+        if self.state is State.OPEN:
+            self._close("no answer to the bind", clean=False)
+        elif self.state is State.UNBINDING:
+            self._close("no answer to the unbind", clean=True)
+        else:
+            self._close("the peer unbound", clean=True)
+
+    def _link_due(self) -> float:
+        if self.state is State.OPEN:
+            return math.inf
+        if self._heard_at < self._link_sent_at:
+            return self._link_sent_at + self._settings.response_timeout_s
+        return self._heard_at + self._settings.enquire_link_s
+
+    def _enquire(self, now: float) -> None:
+        """§4.11: only an answer shows that the peer still reads us; requests of its own do not."""
+        if self._heard_at < self._link_sent_at:
+            self._close("no answer to enquire_link", clean=False)
+            return
+        self._link_sent_at = now
+        self._request(Command.ENQUIRE_LINK, b"")
+
+    # --- PDUs
+
+    def _submit_answered(self, pdu: RawPdu, now: float) -> None:
+        _, status, sequence, body = pdu
+        self._heard_at = now
+        try:
+            token, late = self._requests.answered(sequence)
+        except KeyError:
+            self.counts.unknown_sequence += 1
+            return
+        self.counts.answered += 1
+        self.counts.late += late
+        self._events.append(Answered(token, status, self._message_id(body, status), late))
+
+    def _message_id(self, body: bytes, status: int) -> str:
+        """An unreadable id does not undo the answer: the status alone says what was decided."""
+        if not body:
+            return ""
+        try:
+            return codec.message_id(body)
+        except ProtocolError:
+            self.counts.malformed += not status
+            return ""
+
+    def _others(self, pdu: RawPdu, now: float) -> None:
+        command, _, sequence, _ = pdu
+        if command & _RESPONSE:
+            self._heard_at = now
+        handler = self._HANDLERS.get(command)
+        if handler is not None:
+            handler(self, pdu, now)
+        elif command & _RESPONSE:
+            self.counts.unknown_sequence += 1  # an answer is never answered
+        else:
+            self.counts.nacked += 1
+            self._respond(Command.GENERIC_NACK, RINVCMDID, sequence)
+
+    def _bind_answered(self, pdu: RawPdu, now: float) -> None:  # noqa: ARG002
+        command, status, sequence, body = pdu
+        if sequence != self._step or command != self._command | _RESPONSE:
+            self.counts.unknown_sequence += 1
+        elif status:
+            self._bind_refused(status)
+        else:
+            self._step, self._step_deadline = None, math.inf
+            self.state = _BOUND_STATES[self._command]
+            self.peer = self._peer_name(body)
+            self._events.append(Bound())
+
+    def _bind_refused(self, status: int) -> None:
+        self._events.append(BindRefused(status))
+        name = codec.status_name(status)
+        self._close(f"bind refused: 0x{status:08x} {name}".rstrip(), clean=False)
+
+    def _peer_name(self, body: bytes) -> str:
+        try:
+            return codec.bind_response(body)[0]
+        except ProtocolError:  # the status said yes; nothing hangs on the name
+            self.counts.malformed += 1
+            return ""
+
+    def _deliver(self, pdu: RawPdu, now: float) -> None:  # noqa: ARG002
+        _, _, sequence, body = pdu
+        if self.state not in _LISTENING or self._unanswered_deliveries >= MAX_UNANSWERED_DELIVERIES:
+            # Before the bind's answer, after our unbind, too many at once: it shall come again.
+            self._refuse_delivery(sequence, RX_T_APPN)
+            return
+        try:
+            message = codec.decode_short_message(body)
+        except ProtocolError as error:
+            self._refuse_delivery(sequence, error.status)
+            return
+        self.counts.deliveries += 1
+        self._unanswered_deliveries += 1
+        self._events.append(Delivered(sequence, message))
+
+    def _refuse_delivery(self, sequence: int, status: int) -> None:
+        self.counts.deliveries_refused += 1
+        self._respond(Command.DELIVER_SM_RESP, status, sequence, _NO_ID)
+
+    def _query_answered(self, pdu: RawPdu, now: float) -> None:  # noqa: ARG002
+        _, status, sequence, body = pdu
+        token = self._query_token(sequence)
+        if token is not None:
+            self._events.append(self._queried(token[0], status, body))
+
+    def _query_token(self, sequence: int) -> tuple[Any] | None:
+        """The token in a tuple (it may be anything), None if nobody waits for this answer."""
+        try:
+            token, late = self._queries.answered(sequence)
+        except KeyError:
+            late = True
+        if late:
+            self.counts.unknown_sequence += 1
+            return None
+        return (token,)
+
+    def _queried(self, token: Any, status: int, body: bytes) -> Queried:
+        if status:
+            return Queried(token, status)
+        try:
+            message_id, final_date, state, error = codec.query_response(body)
+        except ProtocolError:
+            self.counts.malformed += 1
+            return Queried(token)
+        return Queried(token, status, message_id, state, error, final_date)
+
+    def _nacked(self, pdu: RawPdu, now: float) -> None:
+        """§4.3: the answer to whatever had this sequence number."""
+        _, status, sequence, body = pdu
+        self.counts.nacks += 1
+        if self.state is State.OPEN:
+            self._bind_refused(status)
+        elif sequence == self._step and self.state is State.UNBINDING:
+            self._close("unbound", clean=True)
+        elif sequence in self._queries:
+            self._query_answered((0, status or RINVCMDID, sequence, body), now)
+        else:
+            self._submit_answered((0, status or RINVCMDID, sequence, b""), now)
+
+    def _enquired(self, pdu: RawPdu, now: float) -> None:  # noqa: ARG002
+        self._respond(Command.ENQUIRE_LINK_RESP, OK, pdu[2])
+
+    def _unbound_by_peer(self, pdu: RawPdu, now: float) -> None:
+        self._respond(Command.UNBIND_RESP, OK, pdu[2])
+        if self.state is State.OPEN:
+            self._close("the peer unbound", clean=False)
+            return
+        self._by_peer = True
+        if self._go(_Step.DRAIN):
+            self._withdraw()
+            self._step_deadline = now + self._settings.response_timeout_s
+            self._events.append(PeerUnbound())
+
+    def _unbound(self, pdu: RawPdu, now: float) -> None:  # noqa: ARG002
+        if self.state is State.UNBINDING and pdu[2] == self._step:
+            self._close("unbound", clean=True)
+        else:
+            self.counts.unknown_sequence += 1
+
+    def _ignored(self, pdu: RawPdu, now: float) -> None:
+        """An enquire_link_resp was heard, which is all it is for; others ask for no answer."""
+
+    _HANDLERS: ClassVar[Mapping[int, Callable[[Session, RawPdu, float], None]]] = {
+        Command.BIND_RECEIVER_RESP: _bind_answered,
+        Command.BIND_TRANSMITTER_RESP: _bind_answered,
+        Command.BIND_TRANSCEIVER_RESP: _bind_answered,
+        Command.DELIVER_SM: _deliver,
+        Command.QUERY_SM_RESP: _query_answered,
+        Command.GENERIC_NACK: _nacked,
+        Command.ENQUIRE_LINK: _enquired,
+        Command.ENQUIRE_LINK_RESP: _ignored,
+        Command.UNBIND: _unbound_by_peer,
+        Command.UNBIND_RESP: _unbound,
+        Command.ALERT_NOTIFICATION: _ignored,  # §4.12: has no response
+        Command.OUTBIND: _ignored,  # §4.1.7: likewise; we are bound or binding already
+    }
+
+    # --- the end
+
+    def _fatal(self, error: ProtocolError) -> None:
+        if self.state is not State.CLOSED:
+            self._respond(Command.GENERIC_NACK, error.status, 0)
+            self._close(f"protocol error: {error}", clean=False)
+
+    def _close(self, reason: str, *, clean: bool) -> None:
+        if not self._go(_Step.CLOSE):
+            return
+        self._withdraw()
+        self._events += [Queried(token) for token in self._queries.clear()]
+        in_flight = tuple(self._requests.clear())
+        self._events.append(Closed(reason, clean, in_flight, tuple(self._unsent)))
+
+    def _withdraw(self) -> None:
+        self._bulk = []
+        self._unsent += self._requests.withdraw()
+        self._events += [Queried(token) for token in self._queries.withdraw()]
+
+    def _go(self, step: _Step) -> bool:
+        """Move on by the table; False where the step means nothing in this state."""
+        state = TABLE.get((self.state, step))
+        if state is None:
+            return False
+        self.state = state
+        return True
+
+    # --- small
+
+    def _request(self, command: int, body: bytes) -> int:
+        sequence = self._sequences.take(1)[0]
+        self._write(codec.frame(command, OK, sequence, body))
+        return sequence
+
+    def _respond(self, command: int, status: int, sequence: int, body: bytes = b"") -> None:
+        self._write(codec.frame(command, status, sequence, body))
+
+    def _write(self, frame: bytes) -> None:
+        self._output.append(frame)
+        self._output_octets += len(frame)
+        if self._output_octets > MAX_WAITING_OCTETS:
+            self._close("the peer does not read our answers", clean=False)
+
+    def _in_use(self, sequence: int) -> bool:
+        return sequence in self._requests or sequence in self._queries or sequence == self._step
+
+    def _told(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+    def statistics(self) -> dict[str, Any]:
+        """State, places and totals."""
+        return {
+            "state": self.state.name.lower(),
+            "peer": self.peer,
+            "window": self._settings.window,
+            "in_flight": self.in_flight,
+            "unanswered_deliveries": self._unanswered_deliveries,
+            **msgspec.structs.asdict(self.counts),
+        }
