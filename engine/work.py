@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
+from engine import previews, segments
 from engine.config import Config, RetryConfig
 from engine.errors import NotFoundError, NotReadyError
-from engine.gateway import Call, Media
+from engine.gateway import Media, TextMessage
 from engine.gateway import Program as BoundProgram
-from engine.model import Account, Program, Recording, Service
+from engine.model import Account, Program, Recording, Service, Text, Transmission
 from engine.programs import PROGRAMS, Function, Material, function_of
 from engine.retry import Policy, effective
 from engine.store.base import Begun, Candidate, Intent, Store
@@ -137,32 +138,91 @@ async def prepare(
     retry_delays: Mapping[str, float] | None = None,
     **fields: Any,
 ) -> Work:
-    """Resolve program, media and caller id. ``retry_delays`` are a campaign's.
+    """Resolve program, media or words, and caller id. ``retry_delays`` are a campaign's.
 
-    Raises ``NotFoundError`` for a missing program, account or recording, ``NotReadyError`` where
-    the program's type is none to be sent (here) or its recording has no media yet.
+    Raises ``NotFoundError`` for a missing program, account, recording or text, ``NotReadyError``
+    where the program's type is none to be sent (here) or its recording has no media yet.
     """
     program = await store.get(Program, program_id)
     if program is None:
         raise NotFoundError("Program not found")
     function = function_of(program.type)
-    material = Material(recording=await _recording(store, config, program))
+    material = Material(
+        recording=await _recording(store, config, program), message=await _message(store, program)
+    )
     account = await _account(store, account_id)
+    service = PROGRAMS[program.type].service
+    letter: Letter | None = None
+    if material.message is not None:
+        texts = await previews.wording(store, config, program)
+        letter = _Letters(texts, function, material.message, program, account)
     return Work(
-        service=PROGRAMS[program.type].service,
+        service=service,
         program=partial(_play_through, function, material),
+        letter=letter,
         program_id=program.id,
         origin=program.type,
         account_id=account_id,
-        caller_id=account.phone if account else "",
+        caller_id=_sender(account, service) if account else "",
         caller_name=f"{account.first_name} {account.last_name}".strip() if account else "",
         policy=Policy(effective(config.retry, retry_delays or {})),
         **{"title": program.name, "owner_id": program.owner_id} | fields,
     )
 
 
-async def _play_through(function: Function, material: Material, call: Call) -> None:
-    await function(call, material)
+async def _play_through(function: Function, material: Material, session: Any) -> None:
+    await function(session, material)
+
+
+def _sender(account: Account, service: Service) -> str:
+    """What the callee sees: a message may come from a name or a short code."""
+    sender_id = account.settings.get("sender_id") if service is Service.SMS else None
+    return str(sender_id or account.phone)
+
+
+async def _message(store: Store, program: Program) -> TextMessage | None:
+    text_id = program.data.get("text_id")
+    if text_id is None:
+        return None
+    text = await store.get(Text, text_id)
+    if text is None:
+        raise NotFoundError("Text not found")
+    return TextMessage(
+        text=text.data,
+        kind=segments.kind_of(text.type),
+        flash=text.flash,
+        validity_s=text.validity_s,
+    )
+
+
+class _Letters(msgspec.Struct, frozen=True):
+    """Finds the words for one contact at a time: nothing is kept per contact."""
+
+    texts: previews.Wording
+    function: Function
+    message: TextMessage
+    program: Program
+    account: Account | None
+
+    def __call__(self, candidate: Candidate, begun: Begun) -> BoundProgram:
+        """The program, saying what this contact is to be told."""
+        words = self.texts.words(
+            candidate.contact,
+            self.account,
+            transmission=candidate.transmission or self._transmission(candidate, begun),
+            spool_id=begun.spool_id,
+        )
+        message = msgspec.structs.replace(self.message, text=words.get("text", ""))
+        return partial(_play_through, self.function, Material(message=message))
+
+    def _transmission(self, candidate: Candidate, begun: Begun) -> Transmission:
+        """A campaign's, which only the store has seen so far."""
+        return Transmission(
+            id=begun.transmission_id,
+            title=self.program.name,
+            program_id=self.program.id,
+            contact_id=candidate.contact.id,
+        )
 
 
 async def _recording(store: Store, config: Config, program: Program) -> Media | None:

@@ -7,22 +7,29 @@ a module here, add a line to ``PROGRAMS``.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 
 from engine.errors import NotReadyError
-from engine.gateway import Call, Media
+from engine.gateway import Call, Media, Messenger, TextMessage
 from engine.model import Account, Direction, Document, Entity, Recording, Service, Template, Text
+from engine.programs.sendsms import sendsms
 from engine.programs.voicemessage import voicemessage
 
 
 class Material(msgspec.Struct, frozen=True, kw_only=True):
-    """What a program needs, resolved from the store before a call is placed."""
+    """What a program needs, resolved from the store before anything leaves.
+
+    ``message`` is a text as its author wrote it; each contact gets its own words of it.
+    """
 
     recording: Media | None = None
+    message: TextMessage | None = None
 
 
-Function = Callable[[Call, Material], Awaitable[None]]
+Function = Callable[[Any, Material], Awaitable[None]]
+"""Given the live session of its service: a ``Call`` (voice), a ``Messenger`` (SMS)."""
 
 
 class ProgramType(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +58,12 @@ async def _voicemessage(call: Call, material: Material) -> None:
     await voicemessage(call, material.recording)
 
 
+async def _sendsms(messenger: Messenger, material: Material) -> None:
+    if material.message is None:
+        raise ValueError("a short message needs its text")
+    await sendsms(messenger, material.message)
+
+
 _IN = Direction.INBOUND
 
 # Services and parameters: specs/ictcore.md §4.1, §5.2.
@@ -62,7 +75,7 @@ PROGRAMS: dict[str, ProgramType] = {
         ProgramType(name="voicetts", service=Service.VOICE, requires=("text",),
                     takes=("delay", "account_id")),
         ProgramType(name="sendfax", service=Service.FAX, requires=("document_id",)),
-        ProgramType(name="sendsms", service=Service.SMS, requires=("text_id",)),
+        ProgramType(name="sendsms", service=Service.SMS, requires=("text_id",), function=_sendsms),
         ProgramType(name="sendemail", service=Service.EMAIL, requires=("template_id",)),
         ProgramType(name="receivefax", service=Service.FAX, requires=("account_id",),
                     direction=_IN),
