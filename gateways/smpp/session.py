@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from enum import IntEnum, auto
 from typing import Any, ClassVar
 
 import msgspec
@@ -28,9 +27,10 @@ from gateways.smpp.events import (
     Unanswered,
 )
 from gateways.smpp.framer import Framer, RawPdu
+from gateways.smpp.outbox import Outbox
 from gateways.smpp.pdu import Command, ProtocolError
 from gateways.smpp.settings import SmppSettings
-from gateways.smpp.window import Sequences, Window
+from gateways.smpp.states import ALIVE, BOUND_BY, LISTENING, SENDING, TABLE, State, Step
 
 MAX_UNANSWERED_DELIVERIES = 2000
 """Deliveries handed out and not answered yet; more are answered "later" (ESME_RX_T_APPN)."""
@@ -61,49 +61,10 @@ class Login(msgspec.Struct, frozen=True):
         return f"Login({self.system_id!r})"
 
 
-class State(IntEnum):
-    """How far the session is (§2.2), with the two ways to its end."""
-
-    OPEN = auto()  # connected; the bind is not answered
-    BOUND_TX = auto()
-    BOUND_RX = auto()
-    BOUND_TRX = auto()
-    DRAINING = auto()  # nothing new leaves, answers still come
-    UNBINDING = auto()  # our unbind left
-    CLOSED = auto()
-
-
-class _Step(IntEnum):
-    """What moves a session on."""
-
-    BOUND = auto()
-    DRAIN = auto()
-    UNBIND = auto()
-    CLOSE = auto()
-
-
-_BOUND_STATES: Mapping[int, State] = {
-    Command.BIND_TRANSMITTER: State.BOUND_TX,
-    Command.BIND_RECEIVER: State.BOUND_RX,
-    Command.BIND_TRANSCEIVER: State.BOUND_TRX,
-}
-_BOUND = frozenset(_BOUND_STATES.values())
-_SENDING = frozenset({State.BOUND_TX, State.BOUND_TRX})
-_LISTENING = _BOUND | {State.DRAINING}
-_ALIVE = _LISTENING | {State.UNBINDING}
-TABLE: Mapping[tuple[State, _Step], State] = {
-    **{(state, _Step.DRAIN): State.DRAINING for state in _LISTENING},
-    **{(state, _Step.UNBIND): State.UNBINDING for state in _LISTENING},
-    **{(state, _Step.CLOSE): State.CLOSED for state in State if state is not State.CLOSED},
-}
-"""Every change but the bind, whose end is by its kind; a pair that is missing changes nothing."""
-
-
 class Counts(msgspec.Struct):
     """Totals since the session began."""
 
     submitted: int = 0
-    answered: int = 0
     unanswered: int = 0
     late: int = 0
     queried: int = 0
@@ -136,12 +97,7 @@ class Session:
         self.peer = ""  # system_id of the SMSC (§5.2.1), once bound
         self._login, self._settings, self._command = login, settings, command
         self._framer = Framer(max_pdu_bytes)
-        self._requests = Window(settings.response_timeout_s)
-        self._queries = Window(settings.response_timeout_s)
-        self._sequences = Sequences(self._in_use)
-        self._output: list[bytes] = []  # answers, enquire_link, bind, unbind
-        self._output_octets = 0
-        self._bulk: list[bytes] = []  # submit_sm and query_sm, which may still be withdrawn
+        self._out = Outbox(settings.response_timeout_s)
         self._unsent: list[Any] = []
         self._unanswered_deliveries = 0
         self._heard_at = now  # the last answer to anything of ours
@@ -157,20 +113,20 @@ class Session:
         """Write the bind (§4.1); ``InvalidError`` where SMPP cannot hold the login."""
         login = self._login
         body = codec.bind(self._command, login.system_id, login.password, self._settings)
-        self._step = self._request(self._command, body)
+        self._step = self._out.request(self._command, body)
         self._step_deadline = now + self._settings.bind_timeout_s
 
     @property
     def room(self) -> int:
         """How many requests may be submitted now."""
-        if self.state not in _SENDING:
+        if self.state not in SENDING:
             return 0
-        return max(0, self._settings.window - len(self._requests) - len(self._queries))
+        return self._settings.window - self._out.in_flight
 
     @property
     def in_flight(self) -> int:
         """Requests without an answer yet."""
-        return len(self._requests) + len(self._queries)
+        return self._out.in_flight
 
     @property
     def closed(self) -> bool:
@@ -180,7 +136,7 @@ class Session:
     @property
     def has_output(self) -> bool:
         """Whether ``take_output`` would give something."""
-        return bool(self._output or self._bulk)
+        return self._out.has_output
 
     @property
     def finished(self) -> bool:
@@ -197,24 +153,14 @@ class Session:
         ``ValueError`` where there is not that much ``room``: nothing was taken then.
         """
         self._check_room(len(items))
-        sequences = self._sequences.take(len(items))
-        self._requests.reserve(sequences, [token for _, token in items])
-        frame, submit = codec.frame, Command.SUBMIT_SM.value
-        self._bulk += [
-            frame(submit, OK, sequence, body)
-            for sequence, (body, _) in zip(sequences, items, strict=True)
-        ]
         self.counts.submitted += len(items)
-        return sequences
+        return self._out.submit(items)
 
     def query(self, body: bytes, token: Any) -> int:
         """Put one query_sm (§4.8) into the window; it ends with exactly one ``Queried``."""
         self._check_room(1)
-        sequences = self._sequences.take(1)
-        self._queries.reserve(sequences, [token])
-        self._bulk.append(codec.frame(Command.QUERY_SM, OK, sequences[0], body))
         self.counts.queried += 1
-        return sequences[0]
+        return self._out.query(body, token)
 
     def _check_room(self, count: int) -> None:
         if count > self.room:
@@ -222,13 +168,13 @@ class Session:
 
     def answer(self, sequence: int, status: int) -> None:
         """Answer a ``Delivered`` (§4.6.2); without effect after the end."""
-        if self.state in _ALIVE:
+        if self.state in ALIVE:
             self._unanswered_deliveries -= 1
-            self._respond(Command.DELIVER_SM_RESP, status, sequence, _NO_ID)
+            self._out.respond(Command.DELIVER_SM_RESP, status, sequence, _NO_ID)
 
     def drain(self) -> None:
         """From now on there is no room; what waits for its answer goes on waiting."""
-        self._go(_Step.DRAIN)
+        self._go(Step.DRAIN)
 
     def unbind(self, now: float) -> list[Event]:
         """Write unbind (§4.2), or close where there is no bind to undo.
@@ -237,9 +183,9 @@ class Session:
         """
         if self.state is State.OPEN:
             self._close("unbound before the bind was answered", clean=True)
-        elif self._go(_Step.UNBIND):
+        elif self._go(Step.UNBIND):
             self._withdraw()
-            self._step = self._request(Command.UNBIND, b"")
+            self._step = self._out.request(Command.UNBIND)
             self._step_deadline = now + self._settings.response_timeout_s
         return self._told()
 
@@ -247,26 +193,18 @@ class Session:
 
     def take_output(self, now: float) -> bytes:
         """What is to be written now; from here on its requests count as possibly sent."""
-        output = self._output
-        if self._bulk:
-            output += self._bulk
-            self._bulk = []
-            self._requests.leave(now)
-            self._queries.leave(now)
-        self._output, self._output_octets = [], 0
-        return b"".join(output)
+        return self._out.take(now)
 
     def feed(self, data: bytes, now: float) -> list[Event]:
         """What the octets mean, in their order."""
         if self.closed:
             return []
-        for pdu in self._framer.feed_raw(data):
-            if pdu[0] == _SUBMIT_RESP:
-                self._submit_answered(pdu, now)
-            elif not self.closed:
-                self._others(pdu, now)
+        pdus = self._framer.feed_raw(data)
+        self._take(pdus, now)
         if self._framer.error is not None:
             self._fatal(self._framer.error)
+        if self._out.answer_octets > MAX_WAITING_OCTETS:
+            self._close("the peer does not read our answers", clean=False)
         return self._told()
 
     def eof(self, reason: str = "the peer closed the connection") -> list[Event]:
@@ -283,8 +221,8 @@ class Session:
             return math.inf
         return min(
             self._step_deadline,
-            self._requests.next_deadline(),
-            self._queries.next_deadline(),
+            self._out.submits.next_deadline(),
+            self._out.queries.next_deadline(),
             self._link_due(),
         )
 
@@ -292,10 +230,10 @@ class Session:
         """What the passing of time brings; too early it brings nothing."""
         if self.state is State.CLOSED:
             return []
-        unanswered = self._requests.expire(now)
+        unanswered = self._out.submits.expire(now)
         self.counts.unanswered += len(unanswered)
         self._events += [Unanswered(token) for token in unanswered]
-        self._events += [Queried(token) for token in self._queries.expire(now)]
+        self._events += [Queried(token) for token in self._out.queries.expire(now)]
         if now >= self._step_deadline:
             self._step_timed_out()
         elif now >= self._link_due():
@@ -323,34 +261,46 @@ class Session:
             self._close("no answer to enquire_link", clean=False)
             return
         self._link_sent_at = now
-        self._request(Command.ENQUIRE_LINK, b"")
+        self._out.request(Command.ENQUIRE_LINK)
 
     # --- PDUs
 
-    def _submit_answered(self, pdu: RawPdu, now: float) -> None:
-        _, status, sequence, body = pdu
-        self._heard_at = now
+    def _take(self, pdus: list[RawPdu], now: float) -> None:
+        """Thousands of submit_sm_resp may come at once: what each costs is the speed of a bind."""
+        events, message_id = self._events, codec.message_id
+        waiting, aboard = self._out.submits.waiting, self._out.submits.aboard
+        for pdu in pdus:
+            command, status, sequence, body = pdu
+            if command != _SUBMIT_RESP:
+                self._others(pdu, now)
+                continue
+            self._heard_at = now
+            try:
+                found = message_id(body)
+            except ProtocolError:  # the status alone says what was decided
+                self.counts.malformed += not status
+                found = ""
+            entry = waiting.get(sequence)
+            if entry is None or entry[1] is aboard:
+                self._answered_otherwise(sequence, status, found)
+            else:
+                del waiting[sequence]
+                events.append(Answered(entry[0], status, found))
+
+    def _answered_otherwise(self, sequence: int, status: int, message_id: str = "") -> None:
+        """An answer that is late, or comes to nothing we know."""
         try:
-            token, late = self._requests.answered(sequence)
+            token, late = self._out.submits.answered(sequence)
         except KeyError:
             self.counts.unknown_sequence += 1
             return
-        self.counts.answered += 1
         self.counts.late += late
-        self._events.append(Answered(token, status, self._message_id(body, status), late))
-
-    def _message_id(self, body: bytes, status: int) -> str:
-        """An unreadable id does not undo the answer: the status alone says what was decided."""
-        if not body:
-            return ""
-        try:
-            return codec.message_id(body)
-        except ProtocolError:
-            self.counts.malformed += not status
-            return ""
+        self._events.append(Answered(token, status, message_id, late))
 
     def _others(self, pdu: RawPdu, now: float) -> None:
         command, _, sequence, _ = pdu
+        if self.closed:
+            return
         if command & _RESPONSE:
             self._heard_at = now
         handler = self._HANDLERS.get(command)
@@ -360,17 +310,17 @@ class Session:
             self.counts.unknown_sequence += 1  # an answer is never answered
         else:
             self.counts.nacked += 1
-            self._respond(Command.GENERIC_NACK, RINVCMDID, sequence)
+            self._out.respond(Command.GENERIC_NACK, RINVCMDID, sequence)
 
-    def _bind_answered(self, pdu: RawPdu, now: float) -> None:  # noqa: ARG002
+    def _bind_answered(self, pdu: RawPdu, _: float) -> None:
         command, status, sequence, body = pdu
         if sequence != self._step or command != self._command | _RESPONSE:
             self.counts.unknown_sequence += 1
         elif status:
             self._bind_refused(status)
-        else:
-            self._step, self._step_deadline = None, math.inf
-            self.state = _BOUND_STATES[self._command]
+        elif self._go(BOUND_BY[self._command]):
+            self._step_deadline = math.inf
+            self._step = None
             self.peer = self._peer_name(body)
             self._events.append(Bound())
 
@@ -386,9 +336,9 @@ class Session:
             self.counts.malformed += 1
             return ""
 
-    def _deliver(self, pdu: RawPdu, now: float) -> None:  # noqa: ARG002
+    def _deliver(self, pdu: RawPdu, _: float) -> None:
         _, _, sequence, body = pdu
-        if self.state not in _LISTENING or self._unanswered_deliveries >= MAX_UNANSWERED_DELIVERIES:
+        if self.state not in LISTENING or self._unanswered_deliveries >= MAX_UNANSWERED_DELIVERIES:
             # Before the bind's answer, after our unbind, too many at once: it shall come again.
             self._refuse_delivery(sequence, RX_T_APPN)
             return
@@ -403,9 +353,9 @@ class Session:
 
     def _refuse_delivery(self, sequence: int, status: int) -> None:
         self.counts.deliveries_refused += 1
-        self._respond(Command.DELIVER_SM_RESP, status, sequence, _NO_ID)
+        self._out.respond(Command.DELIVER_SM_RESP, status, sequence, _NO_ID)
 
-    def _query_answered(self, pdu: RawPdu, now: float) -> None:  # noqa: ARG002
+    def _query_answered(self, pdu: RawPdu, _: float) -> None:
         _, status, sequence, body = pdu
         token = self._query_token(sequence)
         if token is not None:
@@ -414,7 +364,7 @@ class Session:
     def _query_token(self, sequence: int) -> tuple[Any] | None:
         """The token in a tuple (it may be anything), None if nobody waits for this answer."""
         try:
-            token, late = self._queries.answered(sequence)
+            token, late = self._out.queries.answered(sequence)
         except KeyError:
             late = True
         if late:
@@ -440,32 +390,32 @@ class Session:
             self._bind_refused(status)
         elif sequence == self._step and self.state is State.UNBINDING:
             self._close("unbound", clean=True)
-        elif sequence in self._queries:
+        elif sequence in self._out.queries:
             self._query_answered((0, status or RINVCMDID, sequence, body), now)
         else:
-            self._submit_answered((0, status or RINVCMDID, sequence, b""), now)
+            self._answered_otherwise(sequence, status or RINVCMDID)
 
-    def _enquired(self, pdu: RawPdu, now: float) -> None:  # noqa: ARG002
-        self._respond(Command.ENQUIRE_LINK_RESP, OK, pdu[2])
+    def _enquired(self, pdu: RawPdu, _: float) -> None:
+        self._out.respond(Command.ENQUIRE_LINK_RESP, OK, pdu[2])
 
     def _unbound_by_peer(self, pdu: RawPdu, now: float) -> None:
-        self._respond(Command.UNBIND_RESP, OK, pdu[2])
+        self._out.respond(Command.UNBIND_RESP, OK, pdu[2])
         if self.state is State.OPEN:
             self._close("the peer unbound", clean=False)
             return
-        self._by_peer = True
-        if self._go(_Step.DRAIN):
+        first, self._by_peer = not self._by_peer, True
+        if first and self._go(Step.DRAIN):
             self._withdraw()
             self._step_deadline = now + self._settings.response_timeout_s
             self._events.append(PeerUnbound())
 
-    def _unbound(self, pdu: RawPdu, now: float) -> None:  # noqa: ARG002
+    def _unbound(self, pdu: RawPdu, _: float) -> None:
         if self.state is State.UNBINDING and pdu[2] == self._step:
             self._close("unbound", clean=True)
         else:
             self.counts.unknown_sequence += 1
 
-    def _ignored(self, pdu: RawPdu, now: float) -> None:
+    def _ignored(self, _: RawPdu, __: float) -> None:
         """An enquire_link_resp was heard, which is all it is for; others ask for no answer."""
 
     _HANDLERS: ClassVar[Mapping[int, Callable[[Session, RawPdu, float], None]]] = {
@@ -487,48 +437,29 @@ class Session:
 
     def _fatal(self, error: ProtocolError) -> None:
         if self.state is not State.CLOSED:
-            self._respond(Command.GENERIC_NACK, error.status, 0)
+            self._out.respond(Command.GENERIC_NACK, error.status, 0)
             self._close(f"protocol error: {error}", clean=False)
 
     def _close(self, reason: str, *, clean: bool) -> None:
-        if not self._go(_Step.CLOSE):
+        if not self._go(Step.CLOSE):
             return
         self._withdraw()
-        self._events += [Queried(token) for token in self._queries.clear()]
-        in_flight = tuple(self._requests.clear())
+        self._events += [Queried(token) for token in self._out.queries.clear()]
+        in_flight = tuple(self._out.submits.clear())
         self._events.append(Closed(reason, clean, in_flight, tuple(self._unsent)))
 
     def _withdraw(self) -> None:
-        self._bulk = []
-        self._unsent += self._requests.withdraw()
-        self._events += [Queried(token) for token in self._queries.withdraw()]
+        unsent, queries = self._out.withdraw()
+        self._unsent += unsent
+        self._events += [Queried(token) for token in queries]
 
-    def _go(self, step: _Step) -> bool:
+    def _go(self, step: Step) -> bool:
         """Move on by the table; False where the step means nothing in this state."""
         state = TABLE.get((self.state, step))
         if state is None:
             return False
         self.state = state
         return True
-
-    # --- small
-
-    def _request(self, command: int, body: bytes) -> int:
-        sequence = self._sequences.take(1)[0]
-        self._write(codec.frame(command, OK, sequence, body))
-        return sequence
-
-    def _respond(self, command: int, status: int, sequence: int, body: bytes = b"") -> None:
-        self._write(codec.frame(command, status, sequence, body))
-
-    def _write(self, frame: bytes) -> None:
-        self._output.append(frame)
-        self._output_octets += len(frame)
-        if self._output_octets > MAX_WAITING_OCTETS:
-            self._close("the peer does not read our answers", clean=False)
-
-    def _in_use(self, sequence: int) -> bool:
-        return sequence in self._requests or sequence in self._queries or sequence == self._step
 
     def _told(self) -> list[Event]:
         events, self._events = self._events, []

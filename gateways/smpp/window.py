@@ -2,7 +2,7 @@
 
 A request is first *reserved* (its octets are in a buffer of ours) and *leaves* when the writer
 takes that buffer. Its time to answer runs from then on; what never left is known to be unsent.
-All that leave together share one ``_Flight``, so that this costs nothing for each of them.
+All that leave together share one ``Flight``, so that this costs nothing for each of them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Sequences:
                 return self._last
 
 
-class _Flight:
+class Flight:
     """What left together; ``deadline`` is infinite as long as it has not."""
 
     __slots__ = ("deadline",)
@@ -55,66 +55,65 @@ class _Flight:
 
 
 class Window:
-    """Requests by sequence number, oldest first: deadlines never go backwards in it."""
+    """Requests by sequence number, oldest first: deadlines never go backwards in it.
+
+    ``waiting`` and ``aboard`` (the flight that has not left) are there for the session's inner
+    loop, which may pop what left; all else goes through the methods.
+    """
 
     def __init__(self, timeout_s: float) -> None:
+        self.waiting: dict[int, tuple[Any, Flight]] = {}
+        self.aboard = Flight()
         self._timeout_s = timeout_s
-        self._waiting: dict[int, tuple[Any, _Flight]] = {}
-        self._flight = _Flight()
         self._late: dict[int, Any] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
     def __contains__(self, sequence: int) -> bool:
-        return sequence in self._waiting or sequence in self._late
+        return sequence in self.waiting or sequence in self._late
 
     def reserve(self, sequences: Sequence[int], tokens: Iterable[Any]) -> None:
         """Give each request a place; nothing of it has left yet."""
-        flight = self._flight
-        waiting = self._waiting
-        for sequence, token in zip(sequences, tokens, strict=True):
-            waiting[sequence] = (token, flight)
+        aboard = self.aboard
+        entries = [(token, aboard) for token in tokens]
+        self.waiting.update(zip(sequences, entries, strict=True))
 
     def leave(self, now: float) -> None:
         """All that is reserved goes to the connection now."""
-        self._flight.deadline = now + self._timeout_s
-        self._flight = _Flight()
+        self.aboard.deadline = now + self._timeout_s
+        self.aboard = Flight()
 
     def answered(self, sequence: int) -> tuple[Any, bool]:
         """The token this answers and whether it is late; ``KeyError`` if it answers nothing.
 
         An answer to what never left is none: the peer made the number up.
         """
-        entry = self._waiting.pop(sequence, None)
+        entry = self.waiting.get(sequence)
         if entry is None:
             return self._late.pop(sequence), True
-        if entry[1] is self._flight:
-            self._restore(sequence, entry)
+        if entry[1] is self.aboard:
             raise KeyError(sequence)
+        del self.waiting[sequence]
         return entry[0], False
-
-    def _restore(self, sequence: int, entry: tuple[Any, _Flight]) -> None:
-        """Its flight is the youngest: the order by deadline stays."""
-        self._waiting[sequence] = entry
 
     def next_deadline(self) -> float:
         """When the oldest will have waited too long; infinite if none left."""
-        for _, flight in self._waiting.values():
+        for _, flight in self.waiting.values():
             return flight.deadline
         return math.inf
 
     def expire(self, now: float) -> list[Any]:
         """The tokens that waited too long; their places are free, a late answer is still known."""
         sequences = []
-        for sequence, (_, flight) in self._waiting.items():
+        for sequence, (_, flight) in self.waiting.items():
             if flight.deadline > now:
                 break
             sequences.append(sequence)
         return [self._give_up(sequence) for sequence in sequences]
 
     def _give_up(self, sequence: int) -> Any:
-        token, _ = self._waiting.pop(sequence)
+        token, _ = self.waiting.pop(sequence)
         if len(self._late) >= LATE_KEPT:
             del self._late[next(iter(self._late))]
         self._late[sequence] = token
@@ -122,12 +121,12 @@ class Window:
 
     def withdraw(self) -> list[Any]:
         """Take back what never left; its buffer must be thrown away."""
-        sequences = [key for key, (_, flight) in self._waiting.items() if flight is self._flight]
-        return [self._waiting.pop(sequence)[0] for sequence in sequences]
+        sequences = [key for key, (_, flight) in self.waiting.items() if flight is self.aboard]
+        return [self.waiting.pop(sequence)[0] for sequence in sequences]
 
     def clear(self) -> list[Any]:
         """The tokens of all that still wait; the window is empty then."""
-        tokens = [token for token, _ in self._waiting.values()]
-        self._waiting.clear()
+        tokens = [token for token, _ in self.waiting.values()]
+        self.waiting.clear()
         self._late.clear()
         return tokens

@@ -1,0 +1,53 @@
+"""The states of a session and what moves it from one to the next (SMPP 3.4 §2.2). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum, auto
+
+from gateways.smpp.pdu import Command
+
+
+class State(IntEnum):
+    """How far the session is, with the two ways to its end."""
+
+    OPEN = auto()  # connected; the bind is not answered
+    BOUND_TX = auto()
+    BOUND_RX = auto()
+    BOUND_TRX = auto()
+    DRAINING = auto()  # nothing new leaves, answers still come
+    UNBINDING = auto()  # our unbind left
+    CLOSED = auto()
+
+
+class Step(IntEnum):
+    """What happens to a session."""
+
+    BOUND_AS_TX = auto()
+    BOUND_AS_RX = auto()
+    BOUND_AS_TRX = auto()
+    DRAIN = auto()
+    UNBIND = auto()
+    CLOSE = auto()
+
+
+BOUND_BY: Mapping[int, Step] = {
+    Command.BIND_TRANSMITTER: Step.BOUND_AS_TX,
+    Command.BIND_RECEIVER: Step.BOUND_AS_RX,
+    Command.BIND_TRANSCEIVER: Step.BOUND_AS_TRX,
+}
+"""What the answer to each bind makes of the session."""
+
+SENDING = frozenset({State.BOUND_TX, State.BOUND_TRX})
+LISTENING = SENDING | {State.BOUND_RX, State.DRAINING}
+ALIVE = LISTENING | {State.UNBINDING}
+
+TABLE: Mapping[tuple[State, Step], State] = {
+    (State.OPEN, Step.BOUND_AS_TX): State.BOUND_TX,
+    (State.OPEN, Step.BOUND_AS_RX): State.BOUND_RX,
+    (State.OPEN, Step.BOUND_AS_TRX): State.BOUND_TRX,
+    **{(state, Step.DRAIN): State.DRAINING for state in LISTENING},
+    **{(state, Step.UNBIND): State.UNBINDING for state in LISTENING},
+    **{(state, Step.CLOSE): State.CLOSED for state in ALIVE | {State.OPEN}},
+}
+"""Every change there is; a pair that is missing changes nothing."""
