@@ -15,6 +15,7 @@ from engine.segments import (
     alphabet_of,
     decoded,
     encoded,
+    is_latin1,
     split,
 )
 from gateways.smpp import times
@@ -95,13 +96,12 @@ def reference_of(message: ShortMessage) -> int | None:
 
 def _kind(message: TextMessage, settings: SmppSettings) -> TextKind:
     """The kind that keeps every character, where not all the kinds go."""
-    if message.kind is TextKind.LATIN1 and message.flash:
-        return TextKind.PLAIN  # 23.038 §4 has no class for Latin-1
-    if message.kind is TextKind.PLAIN and _speaks_latin1(settings):
-        # It makes GSM of our Latin-1: what is not in both would not arrive.
-        latin1 = alphabet_of(message.text, TextKind.LATIN1) is Alphabet.LATIN1
-        return TextKind.PLAIN if latin1 else TextKind.UNICODE
-    return message.kind
+    # 23.038 §4 has no class for Latin-1.
+    classless = message.kind is TextKind.LATIN1 and message.flash
+    kind = TextKind.PLAIN if classless else message.kind
+    if kind is TextKind.PLAIN and _speaks_latin1(settings) and not is_latin1(message.text):
+        return TextKind.UNICODE  # it makes GSM of our Latin-1: what is not in both would be lost
+    return kind
 
 
 def _common(message: TextMessage, alphabet: Alphabet, settings: SmppSettings) -> ShortMessage:
