@@ -79,6 +79,18 @@ def kind_of(type_: str) -> TextKind:
         return TextKind.PLAIN
 
 
+def kind_sent(text: str, kind: TextKind, *, flash: bool, through_latin1: bool) -> TextKind:
+    """``kind``, or the one that keeps class and characters where it cannot.
+
+    ``through_latin1``: the network makes the GSM alphabet of the Latin-1 it is given.
+    """
+    if kind is TextKind.LATIN1 and flash:
+        kind = TextKind.PLAIN  # 23.038 §4 has no class for Latin-1
+    if kind is TextKind.PLAIN and through_latin1 and not is_latin1(text):
+        return TextKind.UNICODE  # what is not in both would be lost
+    return kind
+
+
 def alphabet_of(text: str, kind: TextKind) -> Alphabet:
     """The alphabet with the most room that says all of ``text`` and is of its kind."""
     match kind:

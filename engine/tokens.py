@@ -82,6 +82,17 @@ class Phrase:
         places = range(1, len(self._pieces), 2)
         return tuple(self._pieces[place] for place in places if place not in known)
 
+    @property
+    def varies(self) -> bool:
+        """Whether anything in it can be resolved, so that its length differs by contact."""
+        return bool(self._slots)
+
+    def unresolved(self, context: Context) -> tuple[str, ...]:
+        """The tokens that ``fill`` leaves as they are, as written."""
+        resolved = {place for place, read in self._slots if read(context) is not None}
+        places = range(1, len(self._pieces), 2)
+        return tuple(self._pieces[place] for place in places if place not in resolved)
+
     def fill(self, context: Context) -> str:
         """The text with its tokens replaced."""
         if not self._slots:

@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from engine import segments
 from engine.calendar_rules import zone
 from engine.errors import InvalidError
+from engine.gateway import TextKind
 from engine.model import (
     Account,
     Campaign,
@@ -44,6 +46,9 @@ _CONTACT = {
 
 MAX_TEXT = 4000
 """Characters of an SMS or of speech: 26 parts in the GSM alphabet, five minutes when read aloud."""
+
+MAX_VALIDITY_S = 5_443_200
+"""How long a network may try to deliver an SMS: 63 days, as in the settings of providers."""
 
 LENGTHS: dict[type[Entity], dict[str, int]] = {
     Contact: _CONTACT,
@@ -210,6 +215,14 @@ def _type_word(message: Document | Recording | Template | Text) -> None:
         raise InvalidError("type: letters, digits and . _ : + - only", field="type")
 
 
+def _text(text: Text) -> None:
+    _type_word(text)
+    if not 0 <= text.validity_s <= MAX_VALIDITY_S:
+        raise InvalidError(f"validity: must be from 0 to {MAX_VALIDITY_S}", field="validity")
+    if segments.kind_of(text.type) is TextKind.BINARY:
+        segments.octets_of(text.data)
+
+
 def _account(account: Account) -> None:
     if account.type not in ACCOUNT_TYPES:
         raise InvalidError(f"type: one of {', '.join(sorted(ACCOUNT_TYPES))}", field="type")
@@ -264,7 +277,7 @@ _SPECIAL: dict[type[Entity], Callable[[Any], None]] = {
     Document: _document,
     Recording: _type_word,
     Template: _type_word,
-    Text: _type_word,
+    Text: _text,
     Account: _account,
     Provider: _provider,
     User: _user,

@@ -121,7 +121,8 @@ def plain(number: float) -> float | int:
 
 @functools.cache
 def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    return get_type_hints(kind, include_extras=True)
+    hints = get_type_hints(kind, include_extras=True)
+    return {one.encode_name: hints[one.name] for one in msgspec.structs.fields(kind)}
 
 
 def _spell(name: str, value: Any, expected: Any, *, creating: bool) -> Any:

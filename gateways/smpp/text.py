@@ -15,7 +15,7 @@ from engine.segments import (
     alphabet_of,
     decoded,
     encoded,
-    is_latin1,
+    kind_sent,
     split,
 )
 from gateways.smpp import times
@@ -64,7 +64,7 @@ def compose(
     the parts apart; ``reference_of`` reads it. ``part_reference`` joins the parts. Both count in
     as many bits as there are. ``InvalidError`` names the field ``data`` or ``validity``.
     """
-    alphabet = alphabet_of(message.text, _kind(message, settings))
+    alphabet = _alphabet(message, settings)
     octets = encoded(message.text, alphabet)
     concatenation = Concatenation(settings.concatenation)
     cuts = split(octets, alphabet, concatenation)
@@ -94,14 +94,11 @@ def reference_of(message: ShortMessage) -> int | None:
     return None if value is None else int.from_bytes(value)
 
 
-def _kind(message: TextMessage, settings: SmppSettings) -> TextKind:
-    """The kind that keeps every character, where not all the kinds go."""
-    # 23.038 §4 has no class for Latin-1.
-    classless = message.kind is TextKind.LATIN1 and message.flash
-    kind = TextKind.PLAIN if classless else message.kind
-    if kind is TextKind.PLAIN and _speaks_latin1(settings) and not is_latin1(message.text):
-        return TextKind.UNICODE  # it makes GSM of our Latin-1: what is not in both would be lost
-    return kind
+def _alphabet(message: TextMessage, settings: SmppSettings) -> Alphabet:
+    kind = kind_sent(
+        message.text, message.kind, flash=message.flash, through_latin1=_speaks_latin1(settings)
+    )
+    return alphabet_of(message.text, kind)
 
 
 def _common(message: TextMessage, alphabet: Alphabet, settings: SmppSettings) -> ShortMessage:
@@ -143,7 +140,7 @@ _CLASS_GROUP, _CLASS_BITS = 0xF0, 0x03
 # 23.038 §4: class meant (0x10), class 0, alphabet in bits 2 and 3.
 _FLASH = {
     Alphabet.GSM: 0x10,
-    Alphabet.LATIN1: 0x10,  # never: see _kind
+    Alphabet.LATIN1: 0x10,  # never: see kind_sent
     Alphabet.BINARY: 0x14,
     Alphabet.UCS2: 0x18,
 }
