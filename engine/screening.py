@@ -10,6 +10,7 @@ from engine.model import Contact, Service
 # What people write into numbers and what a dialled digit string may hold (E.164: 15 digits; trunks
 # add prefixes, so 32). Letters are refused: "sip:…" or a header in a phone field must never dial.
 _DECORATION = re.compile(r"[\s().\-/]")
+_BY_NUMBER = Service.VOICE | Service.FAX | Service.SMS
 _NUMBER = re.compile(r"\+?[0-9*#]{1,32}", re.ASCII)
 
 
@@ -17,6 +18,20 @@ def normalise_number(phone: str) -> str | None:
     """``phone`` without blanks, dots, dashes and brackets, or None if it is not a number."""
     number = _DECORATION.sub("", phone)
     return number if _NUMBER.fullmatch(number) else None
+
+
+def bare_number(number: str) -> str:
+    """``number`` as lists compare it: without decoration, ``+`` or ``00``; names stay as they are.
+
+    A number in a country's own spelling (``030 …``) is another one than its international form:
+    which country it is of, nobody knows here.
+    """
+    return _bare(_DECORATION.sub("", number))
+
+
+def bare_address(address: str, service: Service) -> str:
+    """The same for where a contact is reached by a service: an e-mail address in small letters."""
+    return bare_number(address) if service in _BY_NUMBER else address.strip().lower()
 
 
 def screen(contact: Contact, service: Service, allowed_prefixes: Sequence[str]) -> tuple[str, str]:
@@ -32,7 +47,7 @@ def screen_address(
     phone: str, email: str, service: Service, allowed_prefixes: Sequence[str]
 ) -> tuple[str, str]:
     """``screen`` for who has the two only."""
-    if service not in Service.VOICE | Service.FAX | Service.SMS:
+    if service not in _BY_NUMBER:
         return email, "" if email else "missing_email"
     if not phone:
         return "", "missing_number"

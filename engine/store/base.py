@@ -18,7 +18,6 @@ import msgspec
 from engine.model import (
     CampaignStatus,
     Contact,
-    DoNotContact,
     Entity,
     Service,
     Spool,
@@ -26,7 +25,7 @@ from engine.model import (
     TransmissionStatus,
 )
 from engine.results import Awaiting, Result
-from engine.store.arrival import Arrival
+from engine.store.arrival import Doorkeeper
 
 E = TypeVar("E", bound=Entity)
 
@@ -172,7 +171,7 @@ class Address(NamedTuple):
     email: str
 
 
-class Store(Protocol):
+class Store(Doorkeeper, Protocol):
     """The engine's memory. One implementation per backend, one suite for all."""
 
     async def aclose(self) -> None:
@@ -317,28 +316,6 @@ class Store(Protocol):
         A transmission (status ``invalid``) whose ``response`` is the cause, and no spool; moves the
         cursor like ``begin_spools``.
         """
-        ...
-
-    # --- what comes in, and who wants nothing ----------------------------------------------------
-    async def receive(self, arrival: Arrival) -> bool:
-        """Keep a message that came in, in one transaction; False where it had come before.
-
-        See ``Arrival``.
-        """
-        ...
-
-    async def forbidden(
-        self, owner_id: int | None, service: Service, addresses: Sequence[str]
-    ) -> set[str]:
-        """Those of the addresses (as ``DoNotContact`` has them) closed for this owner's service."""
-        ...
-
-    async def forbid(self, entry: DoNotContact) -> DoNotContact:
-        """Close an address; one that is there already is closed for these services too."""
-        ...
-
-    async def allow(self, owner_id: int | None, service: Service, address: str) -> bool:
-        """Open an address for the services again; False where it was not closed for them."""
         ...
 
     # --- campaigns -----------------------------------------------------------------------------

@@ -12,9 +12,10 @@ from typing import Any, TypeVar, cast
 
 from engine.clock import Clock
 from engine.errors import UnavailableError
-from engine.model import CampaignStatus, Entity, Transmission
+from engine.model import CampaignStatus, DoNotContact, Entity, Service, Transmission
 from engine.results import Awaiting, Result
-from engine.store import awaiting, batch, contacts, hotpath, nouns, queries, reports
+from engine.store import arrivals, awaiting, batch, contacts, hotpath, nouns, queries, reports
+from engine.store.arrival import Arrival, Kept, Served
 from engine.store.awaiting import Await
 from engine.store.base import (
     Address,
@@ -214,6 +215,33 @@ class SqliteStore:
         """See ``Store.screen_out``."""
         if intents:
             await self._writer.submit(batch.Screen(intents, results), weight=len(intents))
+
+    # --- what comes in, and who wants nothing ----------------------------------------------------
+
+    async def served(self, number: str, program_type: str) -> list[Served]:
+        """See ``Store.served``."""
+        return await self._readers.run(arrivals.served, number, program_type)
+
+    async def receive(self, arrival: Arrival) -> Kept | None:
+        """See ``Store.receive``."""
+        kept = await self._writer.submit(lambda tx: arrivals.receive(tx, arrival))
+        return cast("Kept | None", kept)
+
+    async def forbidden(
+        self, owner_id: int | None, service: Service, addresses: Sequence[str]
+    ) -> set[str]:
+        """See ``Store.forbidden``."""
+        return await self._readers.run(arrivals.forbidden, owner_id, service, addresses)
+
+    async def forbid(self, entry: DoNotContact) -> DoNotContact:
+        """See ``Store.forbid``."""
+        closed = await self._writer.submit(lambda tx: arrivals.forbid(tx, entry))
+        return cast("DoNotContact", closed)
+
+    async def allow(self, owner_id: int | None, service: Service, address: str) -> bool:
+        """See ``Store.allow``."""
+        work = partial(arrivals.allow, owner_id=owner_id, service=service, address=address)
+        return bool(await self._writer.submit(work))
 
     # --- campaigns, recovery, reports ------------------------------------------------------------
 

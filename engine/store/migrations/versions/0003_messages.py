@@ -26,6 +26,7 @@ def upgrade() -> None:
     )
     _do_not_contact()
     _arrival()
+    _contact_phone()
 
 
 def _do_not_contact() -> None:
@@ -63,3 +64,10 @@ def _arrival() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_arrival_at", "arrival", ["at"])
+
+
+def _contact_phone() -> None:
+    written = sa.text("phone <> ''")
+    op.create_index(
+        "ix_contact_phone", "contact", ["phone"], sqlite_where=written, postgresql_where=written
+    )

@@ -1,0 +1,312 @@
+"""What comes in, and who wants nothing: the writes and reads of ``Store`` about them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import orjson
+from sqlalchemy import bindparam, delete, func, literal_column, select, union_all
+from sqlalchemy.dialects.sqlite import insert
+
+from engine.model import (
+    Contact,
+    Direction,
+    DoNotContact,
+    Service,
+    Spool,
+    SpoolResult,
+    SpoolStatus,
+    Text,
+    Transmission,
+    TransmissionStatus,
+)
+from engine.results import Disposition, ResultRow
+from engine.store import queries, schema
+from engine.store.arrival import Arrival, Kept, Served
+from engine.store.codec import micros
+from engine.store.nouns import delete_row, insert_row, update_row
+from engine.store.statements import Statement
+from engine.store.transaction import Transaction
+
+KEYS_KEPT = timedelta(days=8)
+"""How long an arrival's key is remembered: a day longer than anybody may ask back for."""
+
+_PURGED = 50  # keys forgotten with each arrival, so that no single one pays for a busy day
+_RECEIVED = "received"
+
+
+# --- what comes in ----------------------------------------------------------------------------
+
+
+def receive(tx: Transaction, arrival: Arrival) -> Kept | None:
+    """Keep a message with all that follows from it; None where it had come before."""
+    if _repeated(tx, arrival):
+        return None
+    at = micros(arrival.at)
+    _REMEMBER.run(tx.connection, provider_id=arrival.provider_id, key=arrival.key, at=at)
+    _PURGE.run(tx.connection, before=at - _MICROS_KEPT, size=_PURGED)
+    if arrival.forbids is not None:
+        forbid(tx, arrival.forbids)
+    if arrival.allows is not None:
+        entry = arrival.allows
+        allow(tx, entry.owner_id, entry.service, entry.address)
+    return _keep(tx, arrival)
+
+
+_MICROS_KEPT = KEYS_KEPT // timedelta(microseconds=1)
+
+
+def _repeated(tx: Transaction, arrival: Arrival) -> bool:
+    if arrival.repeat_since is None:
+        return False
+    since = micros(arrival.repeat_since)
+    found = _CAME.run(
+        tx.connection, provider_id=arrival.provider_id, key=arrival.key, since=since
+    ).fetchone()
+    return found is not None
+
+
+def _keep(tx: Transaction, arrival: Arrival) -> Kept:
+    own: dict[str, Any] = {
+        "owner_id": arrival.owner_id,
+        "created_at": arrival.at,
+        "updated_at": arrival.at,
+    }
+    rows = list(arrival.rows)
+    contact_id = _contact_of(tx, arrival)
+    if contact_id is None:
+        contact_id = insert_row(tx, Contact(phone=arrival.phone, **own)).id
+        rows.append(ResultRow("contact", "contact_new", str(contact_id)))
+    text: Text = insert_row(tx, msgspec.structs.replace(arrival.text, **own))
+    rows.append(ResultRow("message", "text", str(text.id)))
+    transmission = insert_row(tx, _transmission(arrival, contact_id, own))
+    spool = insert_row(tx, _spool(tx, arrival, transmission.id, own))
+    for row in rows:
+        result = SpoolResult(spool_id=spool.id, type=row.type, name=row.name, data=row.data, **own)
+        insert_row(tx, result)
+    return Kept(transmission.id, spool.id, contact_id, text.id)
+
+
+def _contact_of(tx: Transaction, arrival: Arrival) -> int | None:
+    forms = orjson.dumps(_forms(arrival.phone)).decode()
+    row = _CONTACT.run(tx.connection, phones=forms, owner_id=arrival.owner_id).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _transmission(arrival: Arrival, contact_id: int, own: dict[str, Any]) -> Transmission:
+    return Transmission(
+        title=arrival.title,
+        service=Service.SMS,
+        program_id=arrival.program_id,
+        account_id=arrival.account_id,
+        contact_id=contact_id,
+        origin=arrival.origin,
+        direction=Direction.INBOUND,
+        status=TransmissionStatus.COMPLETED,
+        response=_RECEIVED,
+        try_done=1,
+        last_run=arrival.at,
+        **own,
+    )
+
+
+def _spool(tx: Transaction, arrival: Arrival, transmission_id: int, own: dict[str, Any]) -> Spool:
+    # A provider deleted a moment ago is detached, as if it had been deleted a moment later.
+    known = _PROVIDER.run(tx.connection, id=arrival.provider_id).fetchone()
+    return Spool(
+        transmission_id=transmission_id,
+        service=Service.SMS,
+        account_id=arrival.account_id,
+        provider_id=arrival.provider_id if known else None,
+        node_id=arrival.node_id,
+        destination=arrival.destination,
+        status=SpoolStatus.COMPLETED,
+        response=_RECEIVED,
+        disposition=Disposition.ANSWERED.value,
+        spooled_at=arrival.at,
+        started_at=arrival.at,
+        connected_at=arrival.at,
+        ended_at=arrival.at,
+        **own,
+    )
+
+
+def served(connection: sqlite3.Connection, number: str, program_type: str) -> list[Served]:
+    """Active accounts with this bare number and their program of a type: DIDs first, then by id."""
+    values = {"numbers": orjson.dumps(_forms(number)).decode(), "type": program_type}
+    return [Served(*row) for row in _SERVED.run_with(connection, values)]
+
+
+def _forms(number: str) -> tuple[str, ...]:
+    """A number as people may have written it, whatever of it is given."""
+    bare = number.removeprefix("+").removeprefix("00")
+    return (number, bare, f"+{bare}", f"00{bare}") if bare else (number,)
+
+
+# --- who wants nothing ------------------------------------------------------------------------
+
+
+def forbid(tx: Transaction, entry: DoNotContact) -> DoNotContact:
+    """Close an address for services, beside those it was closed for."""
+    known = _entry(tx, entry.owner_id, entry.address)
+    if known is None:
+        return insert_row(tx, entry)
+    merged = msgspec.structs.replace(
+        known,
+        service=known.service | entry.service,
+        reason=entry.reason or known.reason,
+        updated_at=tx.clock(),
+    )
+    return update_row(tx, merged)
+
+
+def allow(tx: Transaction, owner_id: int | None, service: Service, address: str) -> bool:
+    """Open an address for services; a line that closes nothing any more goes."""
+    known = _entry(tx, owner_id, address)
+    if known is None or not known.service & service:
+        return False
+    left = known.service & ~service
+    if left:
+        update_row(tx, msgspec.structs.replace(known, service=left, updated_at=tx.clock()))
+    else:
+        delete_row(tx, DoNotContact, known.id)
+    return True
+
+
+def _entry(tx: Transaction, owner_id: int | None, address: str) -> DoNotContact | None:
+    statement = _OF_NODE if owner_id is None else _OF_OWNER
+    row = statement.run(tx.connection, owner_id=owner_id, address=address).fetchone()
+    return None if row is None else queries.get(tx.connection, DoNotContact, int(row[0]))
+
+
+def forbidden(
+    connection: sqlite3.Connection,
+    owner_id: int | None,
+    service: Service,
+    addresses: Sequence[str],
+) -> set[str]:
+    """Those of the addresses that are closed for this owner, by its own list or the node's."""
+    values = {
+        "addresses": orjson.dumps(list(addresses)).decode(),
+        "owner_id": owner_id,
+        "service": int(service),
+    }
+    return {address for [address] in _FORBIDDEN.run_with(connection, values)}
+
+
+# --- statements -------------------------------------------------------------------------------
+
+_arrival, _account, _contact = schema.arrival, schema.account, schema.contact
+_list, _program, _subscription = schema.do_not_contact, schema.program, schema.subscription
+
+_CAME = Statement(
+    select(_arrival.c.at).where(
+        _arrival.c.provider_id == bindparam("provider_id"),
+        _arrival.c.key == bindparam("key"),
+        _arrival.c.at >= bindparam("since"),
+    )
+)
+
+
+def _remember() -> Statement:
+    new = insert(_arrival).values(
+        provider_id=bindparam("provider_id"), key=bindparam("key"), at=bindparam("at")
+    )
+    return Statement(
+        new.on_conflict_do_update(
+            index_elements=["provider_id", "key"],
+            set_={"at": func.max(_arrival.c.at, new.excluded.at)},
+        )
+    )
+
+
+_REMEMBER = _remember()
+_PURGE = Statement(
+    delete(_arrival).where(
+        literal_column("(provider_id, key)").in_(
+            select(_arrival.c.provider_id, _arrival.c.key)
+            .where(_arrival.c.at < bindparam("before"))
+            .order_by(_arrival.c.at)
+            .limit(bindparam("size"))
+        )
+    )
+)
+_PROVIDER = Statement(select(schema.provider.c.id).where(schema.provider.c.id == bindparam("id")))
+_phones = func.json_each(bindparam("phones")).table_valued("value")
+_CONTACT = Statement(
+    select(_contact.c.id)
+    .where(
+        _contact.c.phone.in_(select(_phones.c.value)),
+        # In the words of the partial index.
+        literal_column("phone <> ''"),
+        # +: by phone, not by way of the owner's index, which may lead through a million contacts.
+        literal_column("+contact.owner_id").is_not_distinct_from(bindparam("owner_id")),
+    )
+    .order_by(_contact.c.id)
+    .limit(literal_column("1"))
+)
+_ENTRY = select(_list.c.id).where(_list.c.address == bindparam("address"))
+_OF_OWNER = Statement(_ENTRY.where(_list.c.owner_id == bindparam("owner_id")))
+_OF_NODE = Statement(_ENTRY.where(_list.c.owner_id.is_(None)))
+
+
+def _undecorated(column: Any) -> Any:
+    """A number without what ``screening.normalise_number`` takes off."""
+    for sign in " -/().\t":
+        column = func.replace(column, literal_column(f"'{sign}'"), literal_column("''"))
+    return column
+
+
+def _served() -> Statement:
+    numbers = func.json_each(bindparam("numbers")).table_valued("value")
+    by_subscription = (
+        select(func.min(_program.c.id))
+        .select_from(_subscription.join(_program, _program.c.id == _subscription.c.program_id))
+        .where(_subscription.c.account_id == _account.c.id, _program.c.type == bindparam("type"))
+        .correlate(_account)
+        .scalar_subquery()
+    )
+    by_data = (
+        select(func.min(_program.c.id))
+        .where(
+            _program.c.type == bindparam("type"),
+            func.json_extract(_program.c.data, literal_column("'$.account_id'")) == _account.c.id,
+        )
+        .correlate(_account)
+        .scalar_subquery()
+    )
+    return Statement(
+        select(_account.c.id, _account.c.owner_id, func.coalesce(by_subscription, by_data))
+        .where(
+            _account.c.active,
+            _account.c.type.in_([literal_column(f"'{kind}'") for kind in _NUMBERED]),
+            literal_column("account.phone <> ''"),
+            _undecorated(_account.c.phone).in_(select(numbers.c.value)),
+        )
+        .order_by(_account.c.type != literal_column("'did'"), _account.c.id)
+    )
+
+
+_NUMBERED = ("did", "account", "extension")
+_SERVED = _served()
+
+
+def _forbidden() -> Statement:
+    addresses = func.json_each(bindparam("addresses")).table_valued("value")
+    closed = [
+        select(_list.c.address).where(
+            _list.c.address.in_(select(addresses.c.value)),
+            whose,
+            _list.c.service.op("&")(bindparam("service")) != literal_column("0"),
+        )
+        # Apart, or neither of the two partial indexes would serve.
+        for whose in (_list.c.owner_id == bindparam("owner_id"), _list.c.owner_id.is_(None))
+    ]
+    return Statement(union_all(*closed))
+
+
+_FORBIDDEN = _forbidden()
