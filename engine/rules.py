@@ -7,7 +7,7 @@ there. ``GUARDS`` are asked before a row is deleted; they make way for its end o
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,6 +25,8 @@ from engine.model import (
     Group,
     Program,
     Provider,
+    Spool,
+    SpoolStatus,
     Transmission,
     TransmissionStatus,
 )
@@ -125,12 +127,22 @@ async def _call_off(catalog: Catalog, contact: Contact) -> None:
     """Nothing more is sent to who is deleted; what was sent stays on record without a name."""
     own = Condition("contact_id", Op.EQ, contact.id)
     processing = Condition("status", Op.EQ, TransmissionStatus.PROCESSING)
-    if await catalog.store.find(Transmission, Query(conditions=(own, processing), limit=1)):
+    up = await catalog.store.find(Transmission, Query(conditions=(own, processing)))
+    if up and not await _handed_over(catalog, up):
         raise NotReadyError("A transmission to this contact is in process")
     pending = Condition("status", Op.EQ, TransmissionStatus.PENDING)
     waiting = await catalog.store.find(Transmission, Query(conditions=(own, pending)))
     intents = [_nothing_of(transmission, catalog) for transmission in waiting]
     await catalog.store.screen_out(intents, [screened("contact_deleted")] * len(intents))
+
+
+async def _handed_over(catalog: Catalog, rows: Sequence[Transmission]) -> bool:
+    """Whether all of them only wait for their reports: nothing can be called off any more."""
+    mine = Condition("transmission_id", Op.IN, tuple(row.id for row in rows))
+    up = Condition("status", Op.IN, (SpoolStatus.INITIATED, SpoolStatus.CONNECTED))
+    spools = await catalog.store.find(Spool, Query(conditions=(mine, up)))
+    waiting = {spool.transmission_id for spool in spools if spool.closes_at is not None}
+    return waiting == {row.id for row in rows}
 
 
 def _nothing_of(transmission: Transmission, catalog: Catalog) -> Intent:

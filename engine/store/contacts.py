@@ -247,7 +247,8 @@ def _due_of(whose: ColumnElement[bool]) -> Statement:
 def _next_due_of(whose: ColumnElement[bool]) -> Statement:
     return Statement(
         select(_due_at)
-        .where(whose, _pending, _due_at.is_not(None))
+        # Its contact may have been deleted while it waited for a report.
+        .where(whose, _pending, _due_at.is_not(None), _transmission.c.contact_id.is_not(None))
         .order_by(_due_at)
         .limit(literal_column("1"))
     )

@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import (
     ColumnElement,
+    and_,
     bindparam,
     delete,
     func,
     insert,
     literal_column,
+    or_,
     select,
     update,
 )
@@ -249,8 +251,19 @@ _link, _spool, _transmission = schema.contact_link, schema.spool, schema.transmi
 _group, _campaign = schema.contact_group, schema.campaign
 
 _OPEN: ColumnElement[bool] = literal_column(schema.OPEN)
-_UNFINISHED: ColumnElement[bool] = literal_column(
-    f"status IN ('{TransmissionStatus.PENDING}', '{TransmissionStatus.PROCESSING}')"
+# What was handed over and only waits for its report needs its contact no more.
+_HANDED_OVER = (
+    select(_spool.c.id)
+    .where(
+        _spool.c.transmission_id == _transmission.c.id,
+        _spool.c.closes_at.is_not(None),
+        literal_column(f"spool.{schema.OPEN}"),
+    )
+    .exists()
+)
+_UNFINISHED: ColumnElement[bool] = or_(
+    literal_column(f"transmission.status = '{TransmissionStatus.PENDING}'"),
+    and_(literal_column(f"transmission.status = '{TransmissionStatus.PROCESSING}'"), ~_HANDED_OVER),
 )
 _OPEN_SPOOL = _first(_spool.c.transmission_id, _OPEN)
 _SPOOLS_OF = Statement(select(_spool.c.id).where(_is(_spool.c.transmission_id)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -16,6 +17,8 @@ from engine.gateway import CallEnded, Inbox, Order, Progress
 from engine.model import Provider, Service, Spool
 from engine.results import Blame, Disposition, Fate, Reached, Result, node_failure
 from gateways.loopback.call import LoopbackCall
+from gateways.loopback.message import LoopbackMessenger
+from gateways.loopback.receipts import Receipts
 from gateways.loopback.script import Player, Script, parse
 
 log = structlog.get_logger(__name__)
@@ -29,7 +32,7 @@ class LoopbackGateway:
     virtual time works.
     """
 
-    services = Service.VOICE
+    services = Service.VOICE | Service.SMS
 
     def __init__(
         self, script: Script | None = None, *, seed: int | None = None, clock: Clock = now
@@ -41,11 +44,12 @@ class LoopbackGateway:
         self._up: set[LoopbackCall] = set()
         self._peak = 0
         self._counts: Counter[str] = Counter()
+        self._receipts = Receipts(clock)
         self._closed = False
 
     async def run(
         self,
-        inbox: Inbox,  # noqa: ARG002 - nobody calls us
+        inbox: Inbox,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -53,7 +57,7 @@ class LoopbackGateway:
         self._closed = False
         task_status.started()
         try:
-            await trio.sleep_forever()
+            await self._receipts.run(inbox)
         finally:
             self._closed = True
             for call in tuple(self._up):
@@ -65,12 +69,12 @@ class LoopbackGateway:
         await trio.lowlevel.checkpoint()
 
     async def recall(self, spools: Sequence[Spool]) -> Mapping[int, Fate]:  # noqa: ARG002
-        """There is no journal of calls."""
+        """There is no journal, neither of calls nor of messages."""
         await trio.lowlevel.checkpoint()
         return {}
 
-    async def deliver(self, order: Order, progress: Progress) -> Result:
-        """Play one call by the provider's script; instant scripts take no time at all."""
+    async def deliver(self, order: Order, progress: Progress) -> Fate:
+        """Play one call or message by the provider's script; instant scripts take no time."""
         if self._closed:
             return node_failure("gateway_closed")
         try:
@@ -78,6 +82,8 @@ class LoopbackGateway:
         except InvalidError as error:
             log.warning("loopback.settings", provider=order.provider.name, error=str(error))
             return _MISCONFIGURED
+        if order.service & Service.SMS:
+            return await self._send(order, player, progress)
         call = LoopbackCall(order, player.draw(), progress, self._clock, player.script.speed)
         self._up.add(call)
         self._peak = max(self._peak, len(self._up))
@@ -88,9 +94,27 @@ class LoopbackGateway:
         self._counts[result.disposition.value] += 1
         return result
 
+    async def _send(self, order: Order, player: Player, progress: Progress) -> Fate:
+        """Play one message; its receipt comes through the inbox."""
+        awaited = player.script.receipt_s is not None
+        messenger = LoopbackMessenger(order, player.draw(), progress, self._clock, awaited=awaited)
+        with suppress(CallEnded):  # the messenger knows why
+            await order.program(messenger)
+        fate = messenger.fate()
+        if isinstance(fate, Result):
+            self._counts[fate.disposition.value] += 1
+        elif fate.accepted_at is not None and (receipt := player.receipt()) is not None:
+            await self._receipts.promise(order.spool_id, *receipt)
+        return fate
+
     def statistics(self) -> dict[str, Any]:
-        """Calls up now and at most, and the outcomes so far."""
-        return {"calls_up": len(self._up), "calls_up_peak": self._peak, **self._counts}
+        """Calls up now and at most, the outcomes so far, receipts."""
+        return {
+            "calls_up": len(self._up),
+            "calls_up_peak": self._peak,
+            **self._counts,
+            **self._receipts.statistics(),
+        }
 
     def _player(self, provider: Provider) -> Player:
         if not provider.settings:

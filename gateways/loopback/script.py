@@ -32,13 +32,21 @@ class Ending(StrEnum):
     FAIL = "fail"
 
 
+class Stat(StrEnum):
+    """What a receipt says of a message, in its own word."""
+
+    DELIVERED = "DELIVRD"
+    UNDELIVERED = "UNDELIV"
+
+
 class Plan(msgspec.Struct, frozen=True):
-    """One call's fate, drawn from a ``Script``. None = never by itself."""
+    """One call's or message's fate, drawn from a ``Script``. None = never by itself."""
 
     ending: Ending
     ring_s: float | None = 0.0
     talk_s: float | None = None
     digits: str = ""
+    receipt_wait_s: float = 3600.0
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +68,12 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     talk_s: Spread = 2.0  # … this long after answering
     digits: str = ""  # keys pressed in every answered call
     speed: float = 1.0  # seconds of recording played per second; 0 = at once
+    # Short messages. ``answer`` is the share the network accepts, after ``ring_s``; ``no_answer``
+    # that of which it never says anything; ``busy`` that for which it is too busy.
+    receipt_s: Spread | None = None  # from acceptance to its receipt; None: no receipts are asked
+    undelivered: float = 0.0  # share of receipts that say so
+    silent: float = 0.0  # share of accepted messages whose receipt never comes
+    receipt_wait_s: float = 3600.0  # how long a receipt is waited for
 
     def shares(self) -> tuple[tuple[Ending, float], ...]:
         """Each ending with its weight, none of them 0."""
@@ -83,6 +97,8 @@ def parse(settings: dict[str, Any]) -> Script:
         raise InvalidError(f"loopback settings: {error}", field="settings") from error
     if not script.shares() or any(share < 0 for _, share in script.shares()):
         raise InvalidError("loopback settings: shares must be positive", field="settings")
+    if not all(0 <= share <= 1 for share in (script.undelivered, script.silent)):
+        raise InvalidError("loopback settings: shares must be from 0 to 1", field="settings")
     if script.speed < 0:
         raise InvalidError("loopback settings: speed must not be negative", field="settings")
     return script
@@ -98,19 +114,28 @@ class Player:
         self._total = sum(share for _, share in self._shares)
         # The bench's far end: nothing to draw, so nothing is drawn.
         self._certain = len(self._shares) == 1 and not script.early and script.ring_s == 0.0
-        self._instant = Plan(self._shares[0][0], 0.0, None, script.digits)
+        self._instant = Plan(self._shares[0][0], 0.0, None, script.digits, script.receipt_wait_s)
 
     def draw(self) -> Plan:
         """The next call's fate."""
         ending = self._shares[0][0] if self._certain else self._ending()
         if ending is Ending.NO_ANSWER:
             gives_up = self.script.no_answer_s
-            return Plan(ending, None if gives_up is None else self._seconds(gives_up))
+            gives_up_s = None if gives_up is None else self._seconds(gives_up)
+            return Plan(ending, gives_up_s, receipt_wait_s=self.script.receipt_wait_s)
         if self._certain:
             return self._instant
         early = ending is Ending.ANSWER and self._dice.random() < self.script.early
         talk_s = self._seconds(self.script.talk_s) if early else None
-        return Plan(ending, self._seconds(self.script.ring_s), talk_s, self.script.digits)
+        ring_s, script = self._seconds(self.script.ring_s), self.script
+        return Plan(ending, ring_s, talk_s, script.digits, script.receipt_wait_s)
+
+    def receipt(self) -> tuple[float, Stat] | None:
+        """When the receipt of the next accepted message comes and what it says; None: never."""
+        if self.script.receipt_s is None or self._dice.random() < self.script.silent:
+            return None
+        bad = self._dice.random() < self.script.undelivered
+        return self._seconds(self.script.receipt_s), Stat.UNDELIVERED if bad else Stat.DELIVERED
 
     def _ending(self) -> Ending:
         point = self._dice.random() * self._total
