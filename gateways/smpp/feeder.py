@@ -1,0 +1,281 @@
+"""From the queue through the journal into the windows of the binds.
+
+Nothing is written before its intent is on the disk. Intents are committed some way ahead of the
+window, so that it never waits for an fsync: as far as the binds took during the last commit, no
+farther, since what is committed and not written would count as unknown after a crash.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import count
+from typing import Any, Protocol
+
+import structlog
+import trio
+
+from engine.errors import UnavailableError
+from gateways.smpp.records import Segment
+from gateways.smpp.tickets import Place, Ticket, tell
+
+log = structlog.get_logger("smpp")
+
+MAX_BATCH = 512
+"""Intents in one commit, and how far ahead of the windows the journal may be."""
+
+JOURNAL_RETRY_S = 1.0
+
+TICK_S = 0.001
+"""Wake-ups closer than this are one."""
+
+
+class Outlet(Protocol):
+    """A bind as the feeder sees it."""
+
+    def room(self, now: float) -> int:
+        """How many it takes now: places in its window, as far as its rate allows."""
+        ...
+
+    def reach(self) -> int:
+        """How many may be journalled ahead of it; 0 while it takes nothing."""
+        ...
+
+    def ready_at(self, now: float) -> float:
+        """When its rate allows the next; infinity where it does not wait for its rate."""
+        ...
+
+    def submit(self, tickets: Sequence[Ticket], now: float) -> None:
+        """Take them, not more than ``room``."""
+        ...
+
+
+class Feeder:
+    """The queue of one provider.
+
+    ``intend`` makes a batch durable; ``withdrawn`` is told of those whose intent has to be taken
+    back because they were given up before they were written, ``stranded`` of those that no bind is
+    there to take any more.
+    """
+
+    def __init__(
+        self,
+        outlets: Callable[[], Iterable[Outlet]],
+        intend: Callable[[Sequence[Segment]], Awaitable[None]],
+        withdrawn: Callable[[list[Ticket]], None],
+        stranded: Callable[[list[Ticket]], None],
+        *,
+        max_queue: int,
+    ) -> None:
+        self._outlets = outlets
+        self._intend = intend
+        self._withdrawn = withdrawn
+        self._stranded = stranded
+        self._max_queue = max_queue
+        self._queue: deque[Ticket] = deque()
+        self._ready: deque[Ticket] = deque()
+        self._held: list[tuple[float, int, Ticket]] = []
+        self._order = count()
+        self._live = 0  # tickets in the queue that were not withdrawn
+        self._ahead = 1
+        self._full = trio.lowlevel.ParkingLot()
+        self._wake = trio.Event()
+        self._closed = False
+        self.fault = ""  # why the journal takes nothing; "" while it does
+
+    # --- in -------------------------------------------------------------------------------------
+    async def put(self, tickets: Sequence[Ticket]) -> None:
+        """Queue them together, as soon as there is room; cancelled = none was queued."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not self._closed and self._live and self._live + len(tickets) > self._max_queue:
+            await self._full.park()
+        if self._closed:
+            tell(self.withdraw(tickets))
+            return
+        for ticket in tickets:
+            ticket.place = Place.QUEUED
+        self._queue.extend(tickets)
+        self._live += len(tickets)
+        self._wake.set()
+
+    def put_back(self, tickets: Sequence[Ticket]) -> None:
+        """They did not leave and their intent was taken back: the first to go, in their order."""
+        back = [ticket for ticket in tickets if ticket.place is Place.HELD]
+        if self._closed:
+            tell(self.withdraw(back))
+            return
+        for ticket in back:
+            ticket.place = Place.QUEUED
+        self._queue.extendleft(reversed(back))
+        self._live += len(back)
+        self._wake.set()
+
+    def hold(self, ticket: Ticket, until: float) -> None:
+        """Try it again then (Trio's clock); its intent was taken back."""
+        if self._closed:
+            self.put_back([ticket])
+            return
+        heapq.heappush(self._held, (until, next(self._order), ticket))
+        self._wake.set()
+
+    def withdraw(self, tickets: Iterable[Ticket]) -> list[Ticket]:
+        """Give up those that were not written; returns them."""
+        given_up = [ticket for ticket in tickets if ticket.place in _WITHDRAWABLE]
+        ready = [ticket for ticket in given_up if ticket.place is Place.READY]
+        self._live -= sum(ticket.place is Place.QUEUED for ticket in given_up)
+        for ticket in given_up:
+            ticket.place = Place.WITHDRAWN
+        if ready:
+            self._withdrawn(ready)
+        self._tidy()
+        return given_up
+
+    def close(self) -> None:
+        """Give up everything that was not written, and whatever is put in from now on."""
+        self._closed = True
+        tell(self.withdraw([*self._queue, *self._ready, *(held[2] for held in self._held)]))
+        self._full.unpark_all()
+
+    # --- out ------------------------------------------------------------------------------------
+    def poke(self) -> None:
+        """A bind may have room."""
+        self.pump()
+        self._wake.set()
+
+    def pump(self) -> None:
+        """Give the binds what is ready, as far as they have room."""
+        if not self._ready:
+            return
+        now = trio.current_time()
+        for outlet in self._outlets():
+            while room := outlet.room(now):
+                batch = self._next_ready(room)
+                if not batch:
+                    return
+                for ticket in batch:
+                    ticket.place = Place.WRITTEN
+                    ticket.sink.leaving()
+                outlet.submit(batch, now)
+
+    def _next_ready(self, most: int) -> list[Ticket]:
+        ready, batch = self._ready, list[Ticket]()
+        while ready and len(batch) < most:
+            ticket = ready.popleft()
+            if ticket.place is Place.READY:
+                batch.append(ticket)
+        return batch
+
+    async def run(self) -> None:
+        """Feed until cancelled. What is queued then stays where it is."""
+        while True:
+            self._release_held()
+            self._recall()
+            self.pump()
+            batch = self._next_queued(self._wanted())
+            if batch:
+                await self._commit(batch)
+            else:
+                await self._park()
+
+    def _recall(self) -> None:
+        """What is journalled and can go nowhere for now would be unknown after a crash."""
+        if self._ready and not any(outlet.reach() for outlet in self._outlets()):
+            ready = [ticket for ticket in self._ready if ticket.place is Place.READY]
+            self._ready.clear()
+            self._stranded(ready)
+
+    def _wanted(self) -> int:
+        """How many intents to commit now: for the room there is, and some ahead."""
+        now = trio.current_time()
+        outlets = tuple(self._outlets())
+        reach = min(MAX_BATCH, sum(outlet.reach() for outlet in outlets))
+        room, have = sum(outlet.room(now) for outlet in outlets), len(self._ready)
+        if room > have:
+            self._ahead = min(MAX_BATCH, self._ahead * 2)
+            return min(MAX_BATCH, max(room - have, min(self._ahead, reach)))
+        ahead = min(self._ahead, reach)
+        return ahead - have if have * 2 <= ahead else 0
+
+    def _next_queued(self, most: int) -> list[Ticket]:
+        queue, batch = self._queue, list[Ticket]()
+        while queue and len(batch) < most:
+            ticket = queue.popleft()
+            if ticket.place is Place.QUEUED:
+                ticket.place = Place.COMMITTING
+                batch.append(ticket)
+        if batch:
+            self._live -= len(batch)
+            self._full.unpark(count=len(batch))
+        return batch
+
+    async def _commit(self, batch: list[Ticket]) -> None:
+        """Make the intents durable; those given up meanwhile are taken back."""
+        left = len(self._ready)
+        try:
+            await self._intend([ticket.segment for ticket in batch])
+        except UnavailableError as error:
+            await self._refused(batch, error)
+            return
+        self.fault = ""
+        if len(self._ready) * 2 > left:  # more than half of it was still there: too far ahead
+            self._ahead = max(1, self._ahead - self._ahead // 8)
+        gone = []
+        for ticket in batch:
+            if ticket.place is Place.COMMITTING:
+                ticket.place = Place.READY
+                self._ready.append(ticket)
+            else:
+                gone.append(ticket)
+        if gone:
+            self._withdrawn(gone)
+        if self._closed:
+            tell(self.withdraw([*self._ready]))
+
+    async def _refused(self, batch: list[Ticket], error: UnavailableError) -> None:
+        """The journal takes nothing: nothing left, all of them stay the first."""
+        if not self.fault:
+            log.error("smpp.journal_refuses", cause=str(error))
+        self.fault = str(error)
+        for ticket in batch:
+            if ticket.place is Place.COMMITTING:
+                ticket.place = Place.HELD
+        self.put_back(batch)
+        await trio.sleep(JOURNAL_RETRY_S)
+
+    async def _park(self) -> None:
+        """Until something is queued, a bind has room, or the clock says so."""
+        now = trio.current_time()
+        until = min((outlet.ready_at(now) for outlet in self._outlets()), default=math.inf)
+        if self._held:
+            until = min(until, self._held[0][0])
+        with trio.move_on_at(max(until, now + TICK_S)):
+            await self._wake.wait()
+        self._wake = trio.Event()
+
+    def _release_held(self) -> None:
+        now = trio.current_time()
+        due = []
+        while self._held and self._held[0][0] <= now:
+            due.append(heapq.heappop(self._held)[2])
+        self.put_back(due)
+
+    def _tidy(self) -> None:
+        """Drop withdrawn tickets from the middle once they are most of the queue."""
+        if len(self._queue) > 2 * self._live + MAX_BATCH:
+            self._queue = deque(t for t in self._queue if t.place is Place.QUEUED)
+
+    def statistics(self) -> dict[str, Any]:
+        """How many wait, for what."""
+        return {
+            "queue": self._live,
+            "max_queue": self._max_queue,
+            "held_back": len(self._full),
+            "journalled": len(self._ready),
+            "retrying": len(self._held),
+            "journal_fault": self.fault,
+        }
+
+
+_WITHDRAWABLE = frozenset({Place.NEW, Place.QUEUED, Place.COMMITTING, Place.READY, Place.HELD})

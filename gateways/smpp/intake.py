@@ -1,0 +1,116 @@
+"""What SMSCs deliver: receipts to the tracker, messages to the receiver; answered when durable.
+
+A deliver_sm gets status 0 (SMPP 3.4 §4.6.2) once what it says is on the disk, and ESME_RX_T_APPN,
+"try again", while that cannot be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import structlog
+import trio
+
+from engine.clock import Clock
+from engine.errors import UnavailableError
+from gateways.smpp import receipts
+from gateways.smpp.bind import Bind
+from gateways.smpp.events import Delivered
+from gateways.smpp.records import Receipt
+from gateways.smpp.session import RX_T_APPN
+from gateways.smpp.settings import SmppSettings
+
+log = structlog.get_logger("smpp")
+
+MAX_BATCH = 500
+"""Deliveries made durable together. How many can wait is bounded by the sessions."""
+
+Asked = tuple[Bind, Delivered]
+"""A deliver_sm and the bind that waits for its answer."""
+
+Take = Callable[[Sequence[Asked]], Awaitable[Sequence[int]]]
+"""Makes them durable; returns the command_status for each."""
+
+
+class _Lane:
+    """Deliveries of one kind: what gathers while a batch is made durable is the next batch."""
+
+    def __init__(self, kind: str, take: Take) -> None:
+        self.waiting: list[Asked] = []
+        self.taken = self.refused = 0
+        self._kind = kind
+        self._take = take
+        self._wake = trio.Event()
+
+    def add(self, asked: Asked) -> None:
+        self.waiting.append(asked)
+        self._wake.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            while self.waiting:
+                batch, self.waiting = self.waiting[:MAX_BATCH], self.waiting[MAX_BATCH:]
+                self._answer(batch, await self._statuses(batch))
+
+    async def _statuses(self, batch: list[Asked]) -> Sequence[int]:
+        try:
+            return await self._take(batch)
+        except UnavailableError as error:
+            log.warning("smpp.deliveries_wait", kind=self._kind, cause=str(error))
+        except Exception:
+            # Ours; it must not take the other providers down. The SMSC keeps it and tries again.
+            log.exception("smpp.delivery_failed", kind=self._kind)
+        return [RX_T_APPN] * len(batch)
+
+    def _answer(self, batch: list[Asked], statuses: Sequence[int]) -> None:
+        for (bind, delivered), status in zip(batch, statuses, strict=True):
+            bind.session.answer(delivered.sequence, status)
+            bind.poke()
+            self.taken += not status
+            self.refused += bool(status)
+
+
+class Intake:
+    """The deliveries of one provider. ``take_receipts`` returns when they are durable."""
+
+    def __init__(
+        self,
+        settings: SmppSettings,
+        clock: Clock,
+        take_receipts: Callable[[Sequence[Receipt]], Awaitable[None]],
+        take_messages: Take,
+    ) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._take_receipts = take_receipts
+        self._receipts = _Lane("receipt", self._book)
+        self._messages = _Lane("message", take_messages)
+
+    def take(self, bind: Bind, delivered: Delivered) -> None:
+        """Have it made durable and answered."""
+        lane = self._receipts if self._receipt(delivered) else self._messages
+        lane.add((bind, delivered))
+
+    def _receipt(self, delivered: Delivered) -> Receipt | None:
+        return receipts.parse(delivered.message, self.settings, at=self._clock())
+
+    async def _book(self, batch: Sequence[Asked]) -> Sequence[int]:
+        found = [receipt for _, delivered in batch if (receipt := self._receipt(delivered))]
+        await self._take_receipts(found)
+        return [0] * len(batch)
+
+    async def run(self) -> None:
+        """Take until cancelled; one kind does not wait for the other."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._receipts.run)
+            nursery.start_soon(self._messages.run)
+
+    def statistics(self) -> dict[str, Any]:
+        """What came in, what was told to come again."""
+        return {
+            lane: {"waiting": len(of.waiting), "taken": of.taken, "refused": of.refused}
+            for lane, of in (("receipts", self._receipts), ("messages", self._messages))
+        }

@@ -1,0 +1,220 @@
+"""A provider at work: its lines, its queue, its journal, and who waits for what became of a part.
+
+Two ways in, one machinery: ``send`` waits for the parts of one message, ``submit`` takes any number
+and reports them in batches. Life of a segment: queue → intent on disk → window of a bind → answer →
+answer on disk → whoever handed it in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+import trio
+
+from engine.clock import Clock
+from engine.config import SmppConfig
+from engine.model import Provider
+from gateways.smpp import codec
+from gateways.smpp.feeder import Feeder
+from gateways.smpp.intake import Intake, Take
+from gateways.smpp.ledger import Books, Ledger
+from gateways.smpp.line import DRAIN_S, Line
+from gateways.smpp.pdu import Address, Command
+from gateways.smpp.receipts import state_of
+from gateways.smpp.records import Receipt, ReceiptState, Segment
+from gateways.smpp.settings import SmppSettings
+from gateways.smpp.tickets import Bulk, Place, Sending, Ticket, tell
+
+log = structlog.get_logger("smpp")
+
+CLOSE_S = 2 * DRAIN_S
+"""For all the lines to drain and unbind, and for the journal to hear of it."""
+
+_CONNECTION = ("host", "port", "transport", "username", "password")
+
+
+class Link:
+    """One active provider. ``run`` it once; ``close`` ends it."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        settings: SmppSettings,
+        *,
+        config: SmppConfig,
+        books: Books,
+        clock: Clock,
+        take_messages: Take,
+    ) -> None:
+        self.provider, self.settings = provider, settings
+        self._config = config
+        self._books = books
+        self._lines: tuple[Line, ...] = ()
+        self._feeder = Feeder(
+            lambda: self._lines,
+            self._intend,
+            self._withdrawn,
+            self._stranded,
+            max_queue=config.max_queue,
+        )
+        self._ledger = Ledger(provider.id, books, self._feeder, clock)
+        self._ledger.settings = settings
+        self._intake = Intake(settings, clock, self._receipts, take_messages)
+        self._changed = trio.Event()
+        self._over = trio.Event()
+        self._closing = False
+        self._down_since = trio.current_time()
+
+    # --- life -------------------------------------------------------------------------------------
+    async def run(self) -> None:
+        """Serve until ``close``, or until cancelled, which drops what is in the windows."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._feeder.run)
+                nursery.start_soon(self._ledger.run)
+                nursery.start_soon(self._intake.run)
+                while not self._closing:
+                    await self._serve()
+                with trio.move_on_after(DRAIN_S):
+                    await self._ledger.flushed()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._over.set()
+
+    async def _serve(self) -> None:
+        """Keep the lines of the provider as it is now, until it is another."""
+        self._changed = trio.Event()
+        async with trio.open_nursery() as nursery:
+            self._lines = tuple(self._make_line(command) for command in self._commands())
+            for line in self._lines:
+                nursery.start_soon(line.run)
+            await self._changed.wait()
+            async with trio.open_nursery() as closing:
+                for line in self._lines:
+                    closing.start_soon(line.close)
+
+    def _commands(self) -> list[Command]:
+        pair = [Command.BIND_TRANSMITTER, Command.BIND_RECEIVER]
+        kinds = pair if self.settings.bind == "pair" else [Command.BIND_TRANSCEIVER]
+        return kinds * self.settings.binds
+
+    def _make_line(self, command: Command) -> Line:
+        return Line(
+            provider=self.provider,
+            settings=self.settings,
+            config=self._config,
+            command=command,
+            ledger=self._ledger,
+            intake=self._intake,
+            on_change=self._on_change,
+        )
+
+    def replace(self, provider: Provider, settings: SmppSettings) -> None:
+        """The provider from now on; where the binds are others, they drain and bind anew."""
+        same = settings == self.settings and all(
+            getattr(provider, field) == getattr(self.provider, field) for field in _CONNECTION
+        )
+        self.provider, self.settings = provider, settings
+        self._ledger.settings = self._intake.settings = settings
+        if not same:
+            self._changed.set()
+
+    async def close(self) -> None:
+        """Give up what is queued, drain the windows, unbind; bounded by ``CLOSE_S``."""
+        self._closing = True
+        self._feeder.close()
+        self._changed.set()
+        with trio.move_on_after(CLOSE_S):
+            await self._over.wait()
+
+    # --- sending ----------------------------------------------------------------------------------
+    async def send(self, sending: Sending, *, patience_s: float, limit_s: float) -> None:
+        """Returns once every part came to rest and that is durable.
+
+        What was not written is given up after ``patience_s`` without any bind, or after ``limit_s``
+        in all, or when this is cancelled. What was written ends by the SMSC's answer or by its
+        time-out, whoever waits for it.
+        """
+        give_up_at = trio.current_time() + limit_s
+        try:
+            while not sending.done.is_set():
+                with trio.move_on_at(min(give_up_at, self._down_since + patience_s)):
+                    await self._queue(sending)
+                    await sending.done.wait()
+                if trio.current_time() >= min(give_up_at, self._down_since + patience_s):
+                    self.withdraw(sending)
+                    await sending.done.wait()
+        except trio.Cancelled:
+            self.withdraw(sending)
+            raise
+
+    async def _queue(self, sending: Sending) -> None:
+        if sending.tickets[0].place is Place.NEW:
+            await self._feeder.put(sending.tickets)
+
+    def withdraw(self, sending: Sending) -> None:
+        """Give up those of its parts that were not written."""
+        tell(self._feeder.withdraw(sending.tickets))
+
+    async def submit(
+        self, segments: Sequence[Segment], on_settled: Callable[[Sequence[Ticket]], None]
+    ) -> None:
+        """Queue them all, as soon as there is room; ``on_settled`` hears of each exactly once.
+
+        Nobody withdraws them but ``close``.
+        """
+        bulk = Bulk(on_settled)
+        await self._feeder.put([Ticket(segment, bulk) for segment in segments])
+
+    def settle(self, spool_id: int) -> None:
+        """Its result is known: receipts change nothing any more."""
+        self._ledger.settle(spool_id)
+
+    async def _intend(self, segments: Sequence[Segment]) -> None:
+        await self._books.intend(self.provider.id, segments, self.settings)
+
+    def _withdrawn(self, tickets: list[Ticket]) -> None:
+        self._ledger.withdrawn(tickets)
+
+    def _stranded(self, tickets: list[Ticket]) -> None:
+        self._ledger.put_back(tickets)
+
+    async def _receipts(self, receipts: Sequence[Receipt]) -> None:
+        await self._books.receipts(self.provider.id, self.settings, receipts)
+
+    def _on_change(self) -> None:
+        """A line takes more than before, or nothing any more."""
+        if self.bound:
+            self._down_since = math.inf
+        elif math.isinf(self._down_since):
+            self._down_since = trio.current_time()
+        self._feeder.poke()
+
+    @property
+    def bound(self) -> bool:
+        """Whether anything can be sent now."""
+        return any(line.sends for line in self._lines)
+
+    # --- questions --------------------------------------------------------------------------------
+    async def query(self, message_id: str, source: Address) -> ReceiptState | None:
+        """The state of a message at the SMSC (§4.8); None where it does not tell."""
+        line = next((line for line in self._lines if line.sends), None)
+        if line is None:
+            return None
+        answer = await line.ask(codec.query(message_id, source))
+        if answer is None or answer.status or answer.state is None:
+            return None
+        return state_of(answer.state)
+
+    def statistics(self) -> dict[str, Any]:
+        """Queue, journal, lines."""
+        return {
+            "bound": self.bound,
+            **self._feeder.statistics(),
+            **self._ledger.statistics(),
+            **self._intake.statistics(),
+            "lines": [line.statistics() for line in self._lines],
+        }

@@ -1,0 +1,123 @@
+"""A part of a message on its way through a link, and who waits for what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from enum import IntEnum
+from typing import Protocol
+
+import trio
+
+from gateways.smpp.records import Segment
+
+
+class Place(IntEnum):
+    """Where a ticket is; from ``ACCEPTED`` on it stays there."""
+
+    NEW = 0
+    QUEUED = 1  # not journalled
+    COMMITTING = 2  # its intent is on its way to the disk
+    READY = 3  # its intent is on the disk, it was not written
+    WRITTEN = 4  # given to a session: it may have left
+    HELD = 5  # it did not leave or was not taken; it goes back into the queue
+    ACCEPTED = 6
+    REFUSED = 7
+    UNKNOWN = 8  # it may have left, nobody saw the answer
+    WITHDRAWN = 9  # certainly never taken: given up before it was
+
+
+class Sink(Protocol):
+    """Who handed the tickets in. Both are called on Trio's thread and may not block."""
+
+    def leaving(self) -> None:
+        """One of its tickets is about to be written."""
+        ...
+
+    def settled(self, tickets: Sequence[Ticket]) -> None:
+        """These have come to rest; their answers are durable."""
+        ...
+
+
+class Ticket:
+    """One segment and what became of it; the token of its submit_sm.
+
+    ``status`` and ``message_id`` are the SMSC's answer, ``at`` when it came.
+    """
+
+    __slots__ = ("at", "message_id", "place", "segment", "sink", "status", "tries")
+
+    def __init__(self, segment: Segment, sink: Sink) -> None:
+        self.segment = segment
+        self.sink = sink
+        self.place = Place.NEW
+        self.status = 0
+        self.message_id = ""
+        self.at: datetime | None = None
+        self.tries = 0
+
+
+class Bulk:
+    """The sink of many segments at once: no task and no event per message."""
+
+    __slots__ = ("settled",)
+
+    def __init__(self, on_settled: Callable[[Sequence[Ticket]], None]) -> None:
+        self.settled = on_settled
+
+    def leaving(self) -> None:
+        """Nobody asks."""
+
+
+class Sending:
+    """The parts of one message, waited for together.
+
+    ``on_leaving`` is called once, before the first part is written; ``on_refused`` as soon as one
+    part is refused for good: half a message is of no use to anybody.
+    """
+
+    __slots__ = ("_left", "_on_leaving", "_on_refused", "_open", "done", "tickets")
+
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        *,
+        on_leaving: Callable[[], None],
+        on_refused: Callable[[Sending], None],
+    ) -> None:
+        self.tickets = [Ticket(segment, self) for segment in segments]
+        self.done = trio.Event()
+        self._open = len(self.tickets)
+        self._left = False
+        self._on_leaving = on_leaving
+        self._on_refused = on_refused
+
+    def leaving(self) -> None:
+        """Tell it once."""
+        if not self._left:
+            self._left = True
+            self._on_leaving()
+
+    def settled(self, tickets: Sequence[Ticket]) -> None:
+        """Count them; the last one wakes who waits."""
+        self._open -= len(tickets)
+        if not self._open:
+            self.done.set()
+        elif any(ticket.place is Place.REFUSED for ticket in tickets):
+            self._on_refused(self)
+
+    def count(self, place: Place) -> int:
+        """How many of its tickets are there."""
+        return sum(ticket.place is place for ticket in self.tickets)
+
+
+def tell(tickets: Sequence[Ticket]) -> None:
+    """Tell each sink of its tickets, with one call for neighbours of the same sink."""
+    start, end = 0, len(tickets)
+    while start < end:
+        sink = tickets[start].sink
+        stop = start + 1
+        while stop < end and tickets[stop].sink is sink:
+            stop += 1
+        sink.settled(tickets[start:stop])
+        start = stop
