@@ -29,6 +29,11 @@ def bare_number(number: str) -> str:
     return _bare(_DECORATION.sub("", number))
 
 
+def masked(number: str) -> str:
+    """``number`` for a log: whose it is, nobody reads there."""
+    return number[:-4] + "*" * len(number[-4:])
+
+
 def bare_address(address: str, service: Service) -> str:
     """The same for where a contact is reached by a service: an e-mail address in small letters."""
     return bare_number(address) if service in _BY_NUMBER else address.strip().lower()

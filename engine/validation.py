@@ -21,6 +21,7 @@ from engine.model import (
     Campaign,
     Contact,
     Document,
+    DoNotContact,
     Entity,
     Group,
     Permission,
@@ -73,6 +74,7 @@ LENGTHS: dict[type[Entity], dict[str, int]] = {
     },
     Role: {"name": 64, "description": 255},
     Permission: {"name": 64, "description": 255},
+    DoNotContact: {"address": 64, "reason": 255},
     Provider: {
         "name": 128, "type": 32, "host": 255, "transport": 8, "username": 128, "password": 128,
         "dialstring": 255, "prefix": 255, "description": 255,
@@ -82,6 +84,7 @@ LENGTHS: dict[type[Entity], dict[str, int]] = {
 RANGES: dict[type[Entity], dict[str, tuple[float, float]]] = {
     Campaign: {"calls_per_minute": (0.01, 6_000_000), "try_allowed": (1, 100)},
     Transmission: {"try_allowed": (1, 100)},
+    DoNotContact: {"service": (1, 15)},
     Provider: {
         "port": (1, 65_535), "weight": (1, 1_000_000), "node_id": (1, 2**31),
         "calls_per_second": (0, 100_000), "channels": (0, 1_000_000), "service": (1, 15),
@@ -185,6 +188,14 @@ def _contact(contact: Contact) -> None:
         raise InvalidError("phone is missing", field="phone")
 
 
+def _do_not_contact(entry: DoNotContact) -> None:
+    number = normalise_number(entry.address) is not None
+    if not number and not _EMAIL.fullmatch(entry.address):
+        raise InvalidError(
+            "address: neither a telephone number nor an e-mail address", field="address"
+        )
+
+
 def _program(program: Program) -> None:
     kind = PROGRAMS.get(program.type)
     if kind is None:
@@ -273,6 +284,7 @@ def _settings(settings: Mapping[str, Any]) -> None:
 
 _SPECIAL: dict[type[Entity], Callable[[Any], None]] = {
     Contact: _contact,
+    DoNotContact: _do_not_contact,
     Program: _program,
     Document: _document,
     Recording: _type_word,

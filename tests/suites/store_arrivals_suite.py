@@ -178,8 +178,9 @@ class ArrivalsSuite:
     async def test_without_its_program_nothing_is_kept(self, scene: Scene) -> None:
         before = await everything(scene.store)
         for field in ("program_id", "account_id"):
+            gone: dict[str, Any] = {field: 999}
             with pytest.raises(InvalidError) as caught:
-                await scene.store.receive(arrival(scene, forbids=STOP, **{field: 999}))
+                await scene.store.receive(arrival(scene, forbids=STOP, **gone))
             assert caught.value.field == field
         assert await everything(scene.store) == before
         assert await scene.store.receive(arrival(scene, repeat_since=AT))
