@@ -116,11 +116,11 @@ class Bind:
         stream: trio.abc.Stream | None = None
         self._connecting.deadline = started + self._settings.bind_timeout_s
         try:
+            self.session.open(started)
             with self._connecting:
                 stream = await self._connect()
             if stream is None:
                 return self._no_connection()
-            self.session.open(started)
             await self._talk(stream)
         except (
             OSError,
