@@ -19,11 +19,13 @@ from engine.clock import Clock, now
 from engine.config import Config
 from engine.delivery import STORE_RETRY_S
 from engine.dispatcher import Dispatcher
+from engine.do_not_contact import DoNotContacts
 from engine.errors import NoProviderError, NotFoundError, NotReadyError, UnavailableError
 from engine.events import CampaignChanged
 from engine.firing import Firing
-from engine.gateway import Gateway, InboundText, Reception
+from engine.gateway import Gateway
 from engine.imports import Imports
+from engine.inbound import Inbound
 from engine.inbox import Desk
 from engine.messages import Messages
 from engine.model import Campaign, CampaignStatus, Provider
@@ -38,14 +40,6 @@ from engine.store.base import Condition, Op, Outcome, Query, Store
 from engine.work import Work, prepare
 
 log = structlog.get_logger("engine")
-
-
-class NobodyIsHere:
-    """Takes no messages: who sent them keeps them."""
-
-    async def receive(self, message: InboundText) -> Reception:
-        """Refuse for now."""
-        raise UnavailableError(f"messages to {message.provider.name} are not taken")
 
 
 class Engine:
@@ -74,9 +68,15 @@ class Engine:
         self.messages = Messages(self.catalog)
         self.reports = Reports(self.catalog)
         self.imports = Imports(self.catalog)
+        self.do_not_contact = DoNotContacts(self.catalog)
         self._gateways = gateways
         self._dispatcher = Dispatcher(
-            config=config, store=store, gateways=gateways, bus=self.bus, clock=clock
+            config=config,
+            store=store,
+            gateways=gateways,
+            bus=self.bus,
+            clock=clock,
+            unwanted=self.do_not_contact,
         )
         self._reaper = Reaper(
             config=config,
@@ -92,7 +92,13 @@ class Engine:
             bus=self.bus,
             clock=clock,
             counters=self._dispatcher.counters,
-            inbound=NobodyIsHere(),
+            inbound=Inbound(
+                store=store,
+                config=config,
+                clock=clock,
+                bus=self.bus,
+                do_not_contact=self.do_not_contact,
+            ),
             ended=self._ended,
         )
         self._sends: SingleSends | None = None

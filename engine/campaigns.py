@@ -19,6 +19,7 @@ from engine.clock import Clock
 from engine.config import Config
 from engine.delivery import STORE_RETRY_S
 from engine.dispatcher import Dispatcher
+from engine.do_not_contact import REFUSED
 from engine.errors import UnavailableError
 from engine.model import Campaign, TransmissionStatus
 from engine.results import Result, screened
@@ -183,6 +184,7 @@ class CampaignRunner:
         """Screen, record those we do not dial, queue the others."""
         refused: list[tuple[Intent, Result]] = []
         jobs = [job for c in candidates if (job := self._screen(c, refused)) is not None]
+        jobs = await self._wanted(jobs, refused)
         if refused:
             intents, results = zip(*refused, strict=True)
             await self._store.screen_out(intents, results)
@@ -190,6 +192,20 @@ class CampaignRunner:
         self._open += len(jobs)
         self._queued_retries.update(job.transmission_id for job in jobs if job.transmission_id)
         self._dispatcher.feed(self._flow, jobs, first=first)
+
+    async def _wanted(self, jobs: list[Job], refused: list[tuple[Intent, Result]]) -> list[Job]:
+        """Without those who asked for nothing more."""
+        work = self._work
+        numbers = [job.destination for job in jobs]
+        closed = await self._dispatcher.unwanted.among(work.owner_id, work.service, numbers)
+        if not closed:
+            return jobs
+        refused += (
+            (work.intent(job.candidate, self._clock()), REFUSED)
+            for job in jobs
+            if job.destination in closed
+        )
+        return [job for job in jobs if job.destination not in closed]
 
     def _screen(self, candidate: Candidate, refused: list[tuple[Intent, Result]]) -> Job | None:
         destination, cause = screening.screen(

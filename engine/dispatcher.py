@@ -18,12 +18,13 @@ from engine.bus import Bus
 from engine.clock import Clock
 from engine.config import Config
 from engine.delivery import STORE_RETRY_S, Courier, Started, cancelled
+from engine.do_not_contact import REFUSED, DoNotContacts
 from engine.errors import UnavailableError
 from engine.events import ProviderHealth, StoreHealth
 from engine.gateway import Gateway
 from engine.model import Provider, Service, Transmission
 from engine.pacing import Flow, Grant, Limit, Pacer
-from engine.results import Awaiting, Blame, Disposition, Reached, Result
+from engine.results import Awaiting, Blame, Disposition, Fate, Reached, Result
 from engine.routing import Route
 from engine.stats import NodeStatistics
 from engine.store.base import Begun, Candidate, Intent, Outcome, Store
@@ -65,7 +66,9 @@ class Dispatcher:
         gateways: Mapping[str, Gateway],
         bus: Bus,
         clock: Clock,
+        unwanted: DoNotContacts,
     ) -> None:
+        self.unwanted = unwanted  # who asks us for nothing: looked up before every attempt
         self._config = config
         self._store = store
         self._gateways = gateways
@@ -273,7 +276,10 @@ class Dispatcher:
         """Deliver and record; the record is written even when we are cancelled."""
         try:
             await self._departure(spool.trunk)
-            fate = await self._courier.deliver(spool)
+            if self._closed(spool.job):
+                fate: Fate = REFUSED
+            else:
+                fate = await self._courier.deliver(spool)
         except trio.Cancelled:
             await self._cut(spool)
             raise
@@ -281,6 +287,11 @@ class Dispatcher:
             await self._leave(spool, fate)
         else:
             await self._end(spool, await self._courier.sober(spool, fate))
+
+    def _closed(self, job: Job) -> bool:
+        """Whether who shall be reached asked for nothing more after the job was queued."""
+        work = job.work
+        return self.unwanted.closed_lately(work.owner_id, work.service, job.destination)
 
     async def _cut(self, spool: Started) -> None:
         """The node stops under a spool: a call is over; a message is known to its gateway."""

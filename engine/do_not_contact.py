@@ -42,6 +42,8 @@ class DoNotContacts:
         self, owner_id: int | None, service: Service, destinations: Sequence[str]
     ) -> set[str]:
         """Those of the destinations that are closed for this owner's service."""
+        if not destinations:
+            return set()
         addresses = {one: bare_address(one, service) for one in destinations}
         closed = await self._store.forbidden(owner_id, service, list(addresses.values()))
         return {one for one, address in addresses.items() if address in closed}

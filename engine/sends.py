@@ -7,7 +7,7 @@ from datetime import datetime
 import structlog
 import trio
 
-from engine import screening, states
+from engine import do_not_contact, screening, states
 from engine.campaigns import RECHECK
 from engine.clock import Clock
 from engine.config import Config
@@ -120,6 +120,9 @@ class SingleSends:
         destination, cause = screening.screen(
             candidate.contact, work.service, self._config.dial.allowed_prefixes
         )
+        unwanted = self._dispatcher.unwanted
+        if not cause and await unwanted.among(work.owner_id, work.service, [destination]):
+            cause = do_not_contact.CAUSE
         if cause:
             intent = work.intent(candidate, self._clock())
             await self._store.screen_out([intent], [screened(cause)])
