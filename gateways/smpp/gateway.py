@@ -1,0 +1,206 @@
+"""The smpp gateway: short messages through SMSCs, their receipts, and messages to us."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import structlog
+import trio
+
+from engine.clock import Clock, now
+from engine.config import Config
+from engine.errors import InvalidError
+from engine.gateway import CallEnded, Inbox, Order, Progress
+from engine.model import Provider, Service, Spool
+from engine.results import Awaiting, Fate, node_failure
+from gateways.smpp.intake import Asked
+from gateways.smpp.journal import Journal
+from gateways.smpp.link import CLOSE_S, Link
+from gateways.smpp.messenger import SmppMessenger, trunk_failure
+from gateways.smpp.pdu import Address
+from gateways.smpp.records import ReceiptState
+from gateways.smpp.session import RX_T_APPN
+from gateways.smpp.settings import parse
+from gateways.smpp.tracker import Tracker
+
+log = structlog.get_logger("smpp")
+
+_REFERENCES = 0x10000
+
+
+class SmppGateway:
+    """``engine.gateway.Gateway`` for SMS over SMPP 3.4; see ``tests/suites/message_suite.py``."""
+
+    services = Service.SMS
+
+    def __init__(self, config: Config, *, clock: Clock = now) -> None:
+        self._config = config.smpp
+        self._clock = clock
+        self._journal = Journal(config.data_path / config.smpp.journal)
+        self._tracker = Tracker(self._journal, clock, keep_s=config.smpp.keep_s)
+        self._links: dict[int, Link] = {}
+        self._nursery: trio.Nursery | None = None
+        self._inbox: Inbox | None = None
+        self._shut = trio.Event()
+        # Not from the start again after a restart: receipts of before may still come.
+        self._reference = random.randrange(_REFERENCES)
+        self._up: set[SmppMessenger] = set()
+        self._peak = 0
+        self._counts: Counter[str] = Counter()
+
+    # --- life -------------------------------------------------------------------------------------
+    async def run(
+        self, inbox: Inbox, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until cancelled: then the windows drain, the binds unbind, the journal closes."""
+        self._inbox = inbox
+        self._shut = trio.Event()
+        await self._journal.open()
+        try:
+            await self._tracker.open()
+            async with trio.open_nursery() as nursery:
+                ready = trio.Event()
+                nursery.start_soon(self._serve, inbox, ready)
+                try:
+                    await ready.wait()
+                    task_status.started()
+                    await trio.sleep_forever()
+                finally:
+                    self._shut.set()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._journal.aclose()
+
+    async def _serve(self, inbox: Inbox, ready: trio.Event) -> None:
+        """What has to end in order: it outlives the cancellation, for a bounded time."""
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._tracker.run, inbox, self._query)
+                self._nursery = nursery
+                ready.set()
+                try:
+                    await self._shut.wait()
+                finally:
+                    self._nursery = None
+                await self._close_links()
+                nursery.cancel_scope.cancel()
+        self._links.clear()
+
+    async def _close_links(self) -> None:
+        with trio.move_on_after(CLOSE_S):
+            async with trio.open_nursery() as nursery:
+                for link in self._links.values():
+                    nursery.start_soon(link.close)
+
+    async def providers(self, providers: Mapping[int, Provider]) -> None:
+        """Bind for those that are new, anew for those that changed; unbind from those gone."""
+        if self._nursery is None:
+            return
+        for id_ in self._links.keys() - providers.keys():
+            self._nursery.start_soon(self._links.pop(id_).close)
+        for provider in providers.values():
+            self._provide(self._nursery, provider)
+        await trio.lowlevel.checkpoint()
+
+    def _provide(self, nursery: trio.Nursery, provider: Provider) -> None:
+        try:
+            settings = parse(provider.settings)
+        except InvalidError as error:
+            self._refuse(nursery, provider, error)
+            return
+        link = self._links.get(provider.id)
+        if link is not None:
+            link.replace(provider, settings)
+            return
+        assert self._inbox is not None  # noqa: S101 - run() set it
+        link = Link(
+            provider,
+            settings,
+            config=self._config,
+            books=self._tracker,
+            clock=self._clock,
+            take_messages=_later,
+        )
+        self._links[provider.id] = link
+        nursery.start_soon(link.run)
+
+    def _refuse(self, nursery: trio.Nursery, provider: Provider, error: InvalidError) -> None:
+        """With settings like these there is no binding; the API lets nobody save them."""
+        log.error("smpp.settings", provider=provider.name, error=str(error))
+        if (link := self._links.pop(provider.id, None)) is not None:
+            nursery.start_soon(link.close)
+
+    # --- messages ---------------------------------------------------------------------------------
+    async def deliver(self, order: Order, progress: Progress) -> Fate:
+        """Send one message; cancelled = what has not left yet is given up, ``Cancelled`` passes."""
+        if self._nursery is None:
+            return node_failure("gateway_closed")
+        link = self._links.get(order.provider.id)
+        if link is None:
+            return trunk_failure("not_bound")
+        messenger = SmppMessenger(order, link, progress, self._clock, self._take_references)
+        self._up.add(messenger)
+        self._peak = max(self._peak, len(self._up))
+        try:
+            fate = await self._converse(messenger, order)
+        finally:
+            self._up.discard(messenger)
+        self._counts[_word(fate)] += 1
+        return fate
+
+    async def _converse(self, messenger: SmppMessenger, order: Order) -> Fate:
+        try:
+            # That it was not taken is no error: the messenger knows why.
+            with suppress(CallEnded):
+                await order.program(messenger)
+        except trio.Cancelled:
+            messenger.abandoned()
+            raise
+        except Exception:
+            log.exception("smpp.program_failed", spool_id=order.spool_id)
+            messenger.abandoned()
+            return node_failure("program_failed", messenger.reached)
+        return messenger.fate()
+
+    def _take_references(self, count: int) -> int:
+        first = self._reference
+        self._reference = (first + count) % _REFERENCES
+        return first
+
+    async def recall(self, spools: Sequence[Spool]) -> Mapping[int, Fate]:
+        """What the journal knows of spools that were open when the node went down."""
+        return await self._tracker.recall([spool.id for spool in spools])
+
+    async def _query(
+        self, provider_id: int, message_id: str, source: Address
+    ) -> ReceiptState | None:
+        link = self._links.get(provider_id)
+        return None if link is None else await link.query(message_id, source)
+
+    def statistics(self) -> dict[str, Any]:
+        """Messages in hand now and at most, what became of them, journal, each provider."""
+        return {
+            "calls_up": len(self._up),
+            "calls_up_peak": self._peak,
+            **self._counts,
+            "journal": self._journal.statistics(),
+            "tracker": self._tracker.statistics(),
+            "providers": {link.provider.name: link.statistics() for link in self._links.values()},
+        }
+
+
+async def _later(asked: Sequence[Asked]) -> Sequence[int]:
+    """Until there is a receiver."""
+    await trio.lowlevel.checkpoint()
+    return [RX_T_APPN] * len(asked)
+
+
+def _word(fate: Fate) -> str:
+    """For the counters."""
+    if isinstance(fate, Awaiting):
+        return "awaiting" if fate.accepted_at else "unknown"
+    return fate.disposition.value
