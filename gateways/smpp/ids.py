@@ -40,14 +40,16 @@ def answer_key(receipt_id: str, mode: IdMode) -> str | None:
     """The ``key`` of the answer a receipt with this id belongs to; None where there is no such."""
     if mode is IdMode.EXACT:
         return key(receipt_id)
-    return _decimal_to_hex(receipt_id) if mode is IdMode.HEX_TO_DECIMAL else _hex_to_decimal(receipt_id)
+    translate = _decimal_to_hex if mode is IdMode.HEX_TO_DECIMAL else _hex_to_decimal
+    return translate(receipt_id)
 
 
 def receipt_key(message_id: str, mode: IdMode) -> str | None:
     """The other way round: the ``key`` of the id that a receipt for this answer will have."""
     if mode is IdMode.EXACT:
         return key(message_id)
-    return _hex_to_decimal(message_id) if mode is IdMode.HEX_TO_DECIMAL else _decimal_to_hex(message_id)
+    translate = _hex_to_decimal if mode is IdMode.HEX_TO_DECIMAL else _decimal_to_hex
+    return translate(message_id)
 
 
 def _decimal_to_hex(text: str) -> str | None:

@@ -51,17 +51,17 @@ SCHEMA: tuple[str, ...] = (
         total INTEGER NOT NULL,
         destination TEXT NOT NULL,
         reference INTEGER NOT NULL,
-        source BLOB NOT NULL,
+        source TEXT NOT NULL,
         id_key TEXT NOT NULL,
         message_id TEXT NOT NULL,
         status INTEGER NOT NULL,
         answered_at INTEGER NOT NULL,
         closes_at INTEGER NOT NULL,
         due_at INTEGER NOT NULL,
-        receipt BLOB
+        receipt TEXT
     );
     CREATE INDEX segment_of_id ON segment (provider_id, id_key) WHERE id_key <> '';
-    CREATE INDEX segment_unknown ON segment (provider_id, destination, reference) WHERE state = 3;
+    CREATE INDEX segment_unknown ON segment (provider_id, reference) WHERE state = 3;
     CREATE INDEX segment_due ON segment (due_at);
     CREATE TABLE orphan (
         id INTEGER PRIMARY KEY,
@@ -69,14 +69,14 @@ SCHEMA: tuple[str, ...] = (
         id_key TEXT NOT NULL,
         reference INTEGER,
         received_at INTEGER NOT NULL,
-        receipt BLOB NOT NULL
+        receipt TEXT NOT NULL
     );
     CREATE INDEX orphan_of_id ON orphan (provider_id, id_key);
     CREATE INDEX orphan_of_reference ON orphan (provider_id, reference)
         WHERE reference IS NOT NULL;
     CREATE TABLE id_mode (
         provider_id INTEGER PRIMARY KEY,
-        learned BLOB NOT NULL
+        learned TEXT NOT NULL
     );
     """,
 )
@@ -117,8 +117,7 @@ class Journal:
     async def write(self, work: Work[T]) -> T:
         """``work(connection)`` within a transaction; returns its value once that is on the disk.
 
-        ``work`` runs in the journal's thread, all or nothing of it is kept, and it may run a second
-        time where a neighbour in the same group failed: no effects outside the connection.
+        ``work`` runs in the journal's thread; all or nothing of it is kept.
         Cancellation is heard before it is queued, never after. ``UnavailableError``: the disk takes
         no writes, nothing was kept.
         """
@@ -171,7 +170,8 @@ def migrate(connection: sqlite3.Connection) -> None:
     if version > len(SCHEMA):
         raise UnavailableError(f"journal: its version {version} is newer than this program")
     for number, script in enumerate(SCHEMA[version:], start=version + 1):
-        connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+        closing = f"PRAGMA user_version = {number}; COMMIT;"
+        connection.executescript(f"BEGIN IMMEDIATE; {script} {closing}")
 
 
 def _run(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:

@@ -98,7 +98,7 @@ def _fields(text: str) -> dict[str, str]:
     """Each field's words, by its name without blanks; the first of each name counts."""
     fields: dict[str, str] = {}
     found = list(_FIELD.finditer(text))
-    for match, following in zip(found, [*found[1:], None], strict=True):
+    for match, following in zip_longest(found, found[1:]):
         name = match[1].lower().replace(" ", "").replace("_", "")
         if name == "text":
             break

@@ -1,0 +1,230 @@
+"""Segments that were journalled and have no answer yet, and the rows they become. Pure."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from gateways.smpp import aggregate, ids
+from gateways.smpp.aggregate import Flag, Progress, State, key_of, milliseconds
+from gateways.smpp.pdu import Address
+from gateways.smpp.records import Segment, SegmentAnswer
+from gateways.smpp.settings import SmppSettings
+
+Row = tuple[int, int, int, int, int, int, str, int, str, str, str, int, int, int, int]
+"""A segment without receipt, in the order of ``Part``."""
+
+
+class Intents(msgspec.Struct, frozen=True, array_like=True):
+    """What is written before a batch leaves: enough to know what may have left, and no text.
+
+    One row for all of them, column by column. ``wait_ms``: for receipts, where nobody saw the
+    answer; ``lifetimes_ms``: until a message is given up.
+    """
+
+    provider_id: int
+    flags: int
+    wait_ms: int
+    keys: list[int]
+    totals: list[int]
+    destinations: list[str]
+    references: list[int]
+    lifetimes_ms: list[int]
+
+
+_SOURCES = 4096  # senders are few; what is read once is kept
+
+
+class Batch:
+    """Segments that were journalled together; ``left`` are those without an answer."""
+
+    __slots__ = ("flags", "grace_ms", "intent_id", "left", "provider_id", "unknown_ms", "wait_ms")
+
+    def __init__(
+        self, provider_id: int, segments: Sequence[Segment], settings: SmppSettings
+    ) -> None:
+        self.intent_id = 0
+        self.provider_id = provider_id
+        self.left = {key_of(it.spool_id, it.number): it for it in segments}
+        self.flags = int(aggregate.flags_of(settings))
+        self.wait_ms = int(settings.receipt_wait_s * 1000)
+        self.grace_ms = int(settings.receipt_grace_s * 1000)
+        self.unknown_ms = int(settings.unknown_wait_s * 1000)
+
+    def lifetime_ms(self, segment: Segment) -> int:
+        """As ``aggregate.lifetime_s``."""
+        return (int(segment.validity_s * 1000) or self.wait_ms) + self.grace_ms
+
+    def intents(self) -> Intents:
+        """What the journal keeps of what is left."""
+        segments = self.left.values()
+        return Intents(
+            provider_id=self.provider_id,
+            flags=self.flags,
+            wait_ms=self.unknown_ms,
+            keys=list(self.left),
+            totals=[it.total for it in segments],
+            destinations=[it.destination for it in segments],
+            references=[it.reference for it in segments],
+            lifetimes_ms=[self.lifetime_ms(it) for it in segments],
+        )
+
+    def answered(self, key: int, answer: SegmentAnswer, now: int, keep_ms: int) -> Row:
+        """The row of a segment that was accepted, or refused for good."""
+        segment, status, state, progress = self.left[key], answer.status, 1, 0
+        closes = due = now + self.lifetime_ms(segment)
+        if status:
+            state = 2
+        if self.flags & 4 or (status and segment.total == 1):
+            due, progress = now + keep_ms, 2
+        elif self.flags & 8:
+            due = closes - self.grace_ms // 2
+        id_key = ids.key(answer.message_id)
+        return (
+            key,
+            self.provider_id,
+            state,
+            progress,
+            self.flags,
+            segment.total,
+            segment.destination,
+            segment.reference,
+            source_of(segment.body),
+            id_key,
+            "" if id_key == answer.message_id else answer.message_id,
+            status,
+            now,
+            closes,
+            due,
+        )
+
+    def unanswered(self, key: int, now: int) -> Row:
+        """The row of a segment nobody saw the answer of."""
+        segment = self.left[key]
+        return unknown_row(
+            key,
+            provider_id=self.provider_id,
+            flags=self.flags,
+            total=segment.total,
+            destination=segment.destination,
+            reference=segment.reference,
+            source=source_of(segment.body),
+            closes_at=now + self.lifetime_ms(segment),
+            due_at=now + self.unknown_ms,
+        )
+
+
+# ``answered`` runs for every segment there is and compares plain numbers; these are they.
+_NUMBERS = (State.ACCEPTED, State.REFUSED, Progress.CLOSED, Flag.UNRECEIPTED, Flag.QUERY)
+assert _NUMBERS == (1, 2, 2, 4, 8)  # noqa: S101 - checked once, when it is imported
+
+
+class Pending:
+    """All batches; ``spent`` are the ids of those of which every segment has a row."""
+
+    def __init__(self) -> None:
+        self._batches: dict[int, Batch] = {}
+        self._spent: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def add(self, batch: Batch) -> None:
+        """A batch that is on the disk; a segment of an earlier one that is in it moves."""
+        if not self._batches.keys().isdisjoint(batch.left):
+            self.leave([key for key in batch.left if key in self._batches])
+        self._batches.update(dict.fromkeys(batch.left, batch))
+
+    def answered_rows(
+        self, answers: Sequence[SegmentAnswer], keep_ms: int
+    ) -> tuple[list[Row], list[SegmentAnswer]]:
+        """Rows of those that are waited for, and the answers nobody waits for any more."""
+        rows: list[Row] = []
+        late: list[SegmentAnswer] = []
+        at, now = None, 0
+        for answer in answers:
+            if answer.at is not at:
+                at, now = answer.at, milliseconds(answer.at)
+            key = key_of(answer.spool_id, answer.number)
+            if batch := self._batches.get(key):
+                rows.append(batch.answered(key, answer, now, keep_ms))
+            else:
+                late.append(answer)
+        return rows, late
+
+    def unknown_rows(self, segments: Sequence[Segment], now: int) -> list[Row]:
+        """Rows of those that nobody answered."""
+        keys = (key_of(it.spool_id, it.number) for it in segments)
+        return [batch.unanswered(key, now) for key in keys if (batch := self._batches.get(key))]
+
+    def leave(self, keys: Iterable[int]) -> None:
+        """They have rows of their own; a batch with none left needs no intent any more."""
+        for key in keys:
+            batch = self._batches.pop(key, None)
+            if batch is not None:
+                del batch.left[key]
+                if not batch.left:
+                    self._spent.append(batch.intent_id)
+
+    def withdraw(self, segments: Sequence[Segment]) -> dict[Batch, dict[int, Segment]]:
+        """Take them out, as if they had never been; ``put_back`` undoes it."""
+        taken: dict[Batch, dict[int, Segment]] = {}
+        for segment in segments:
+            key = key_of(segment.spool_id, segment.number)
+            if batch := self._batches.pop(key, None):
+                taken.setdefault(batch, {})[key] = batch.left.pop(key)
+        return taken
+
+    def put_back(self, taken: dict[Batch, dict[int, Segment]]) -> None:
+        """They are pending after all."""
+        for batch, segments in taken.items():
+            batch.left.update(segments)
+            self._batches.update(dict.fromkeys(segments, batch))
+
+    def take_spent(self) -> list[int]:
+        """Batches to be forgotten with the next commit."""
+        spent, self._spent = self._spent, []
+        return spent
+
+    def spend(self, intent_ids: Iterable[int]) -> None:
+        """They are still there: that commit failed."""
+        self._spent.extend(intent_ids)
+
+
+def unknown_row(
+    key: int,
+    *,
+    provider_id: int,
+    flags: int,
+    total: int,
+    destination: str,
+    reference: int,
+    closes_at: int,
+    due_at: int,
+    source: str = "",
+) -> Row:
+    """A segment nobody saw the answer of."""
+    state, progress = int(State.UNKNOWN), int(Progress.OPEN)
+    head = (key, provider_id, state, progress, flags, total, destination, reference, source)
+    return (*head, "", "", 0, 0, closes_at, due_at)
+
+
+def source_of(body: bytes) -> str:
+    """The sender of a submit_sm: type, plan, address (§4.4.1: after the service type)."""
+    start = body.index(0) + 1
+    return _source(body[start : body.index(0, start + 2)])
+
+
+def address(source: str) -> Address:
+    """``source_of`` as an address again; "" is no address."""
+    if not source:
+        return Address()
+    ton, npi, digits = source.split(" ", 2)
+    return Address(digits, int(ton), int(npi))
+
+
+@functools.lru_cache(_SOURCES)
+def _source(octets: bytes) -> str:
+    return f"{octets[0]} {octets[1]} {octets[2:].decode('latin-1')}"

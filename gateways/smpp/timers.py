@@ -1,0 +1,115 @@
+"""What has to be done because time passed. Runs in the journal's thread, within its transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from gateways.smpp import aggregate, bookings, ids, matching
+from gateways.smpp.aggregate import Flag, Part, Progress, State, key_of, milliseconds
+from gateways.smpp.matching import Matched
+from gateways.smpp.pending import Row
+from gateways.smpp.records import ReceiptState, SegmentAnswer
+
+ORPHAN_S = 3600.0
+"""How long a receipt that matches nothing is kept."""
+
+_AT_ONCE = 500
+_PURGED_AT_ONCE = 2000
+_REPLACE = msgspec.structs.replace
+
+
+class Due(msgspec.Struct):
+    """What one look at the clock found.
+
+    ``decided``: messages to report, again or for the first time. ``questions``: parts to ask the
+    SMSC about. ``next_at``: when to look again, milliseconds since 1970.
+    """
+
+    decided: list[list[Part]] = []
+    questions: list[Part] = []
+    next_at: int | None = None
+    orphans: int = 0
+
+
+def collect(connection: sqlite3.Connection, now: int, retry_at: int) -> Due:
+    """Everything that is due, up to a limit: then ``next_at`` is not later than ``now``."""
+    due = Due()
+    bookings.purge(connection, now, _PURGED_AT_ONCE)
+    found = bookings.messages(connection, bookings.due_spools(connection, now, _AT_ONCE))
+    for parts in found.values():
+        _look(connection, parts, now, due)
+    keys = [part.key for parts in due.decided for part in parts]
+    bookings.advance(connection, keys, Progress.DECIDED, retry_at)
+    due.orphans = bookings.forget_orphans(connection, now - int(ORPHAN_S * 1000))
+    due.next_at = bookings.next_due(connection)
+    return due
+
+
+def _look(connection: sqlite3.Connection, parts: list[Part], now: int, due: Due) -> None:
+    """One message of which a part is due: it is over, or a question, or looked at again later."""
+    late = [part for part in parts if part.due_at <= now]
+    end = max(part.closes_at for part in parts)
+    if parts[0].progress == Progress.DECIDED or now >= end or _nobody_knows(parts, late):
+        due.decided.append(parts)
+        return
+    due.questions.extend(
+        part
+        for part in late
+        if part.state == State.ACCEPTED and part.flags & Flag.QUERY and part.id_key
+    )
+    bookings.postpone(connection, [part.key for part in late], end)
+
+
+def _nobody_knows(parts: Sequence[Part], late: Sequence[Part]) -> bool:
+    """Whether the time for a receipt to tell is over."""
+    return any(part.state == State.UNKNOWN for part in late) or aggregate.incomplete(parts)
+
+
+def half_sent(parts: Sequence[Part]) -> bool:
+    """Whether some parts of an open message never left."""
+    waiting = parts[0].progress == Progress.OPEN
+    return waiting and aggregate.incomplete(parts) and aggregate.verdict(parts) is None
+
+
+def book_late(connection: sqlite3.Connection, answers: Sequence[SegmentAnswer]) -> list[Row]:
+    """Book answers to what was given up as unknown; returns the rows that changed."""
+    by_key = {key_of(answer.spool_id, answer.number): answer for answer in answers}
+    changed = [
+        _answered(part, by_key[part.key])
+        for part in bookings.by_keys(connection, by_key)
+        if part.state == State.UNKNOWN
+    ]
+    bookings.rewrite(connection, changed)
+    return [msgspec.structs.astuple(part)[:-1] for part in changed]
+
+
+def _answered(part: Part, answer: SegmentAnswer) -> Part:
+    id_key = ids.key(answer.message_id)
+    waiting = part.progress == Progress.OPEN
+    return _REPLACE(
+        part,
+        state=int(State.REFUSED if answer.status else State.ACCEPTED),
+        id_key=id_key,
+        message_id="" if id_key == answer.message_id else answer.message_id,
+        status=answer.status,
+        answered_at=milliseconds(answer.at),
+        due_at=part.closes_at if waiting else part.due_at,
+    )
+
+
+def book_queried(
+    connection: sqlite3.Connection,
+    answers: Sequence[tuple[int, ReceiptState]],
+    now: int,
+    retry_at: int,
+) -> Matched:
+    """Book what query_sm told of parts, by their keys: final states only."""
+    outcome = Matched()
+    for key, state in answers:
+        outcome.decided.extend(
+            matching.settle_queried(connection, key, state, now, retry_at).decided
+        )
+    return outcome

@@ -1,0 +1,318 @@
+"""What became of every message: intents, answers, receipts, and what is done about silence.
+
+In memory are only segments whose answer is to come; everything else is rows of the journal, so a
+million messages waiting for receipts cost none. The engine gets each result at least once: a
+message stays *decided* in the journal until the engine has taken its report.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import structlog
+import trio
+
+from engine.clock import Clock
+from engine.errors import UnavailableError
+from engine.gateway import Inbox, Report
+from engine.results import Fate
+from gateways.smpp import aggregate, bookings, ids, matching, results, timers
+from gateways.smpp.aggregate import Part, Progress, milliseconds
+from gateways.smpp.journal import Journal
+from gateways.smpp.matching import Matched
+from gateways.smpp.pdu import Address
+from gateways.smpp.pending import Batch, Pending, Row, address
+from gateways.smpp.records import Receipt, ReceiptState, Segment, SegmentAnswer
+from gateways.smpp.settings import SmppSettings
+
+log = structlog.get_logger("smpp")
+
+T = TypeVar("T")
+
+Query = Callable[[int, str, Address], Awaitable[ReceiptState | None]]
+"""Asks a provider for the state of a message id (query_sm, §4.8) sent from that address."""
+
+REPORT_AGAIN_S = 5.0
+"""How long until a result that the engine did not take is handed in again."""
+
+_TICK_S = 1.0
+_QUERY_DEADLINE_S = 60.0
+_QUERIES_AT_ONCE = 50
+
+
+class Tracker:
+    """The books of all providers. ``keep_s``: how long a closed message stays for late receipts.
+
+    Every method that writes returns once it is durable, or raises ``UnavailableError`` with nothing
+    kept; ``Cancelled`` out of one means that nothing was written (``receipts``: nothing reported).
+    """
+
+    def __init__(self, journal: Journal, clock: Clock, *, keep_s: float = 604_800.0) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._keep_ms = int(keep_s * 1000)
+        self._pending = Pending()
+        self._known: dict[int, ids.Learned | None] = {}
+        self._inbox: Inbox | None = None
+        self._wake = trio.Event()
+        self._counts: dict[int, Counter[str]] = {}
+        self._orphans = 0
+        self._fault = ""
+
+    async def open(self) -> None:
+        """Read what the last run left: what was under way then is unknown now."""
+        now = self._now()
+        lost = await self._journal.write(lambda connection: bookings.recover(connection, now))
+        if lost:
+            log.warning("smpp_segments_unknown_after_restart", segments=lost)
+
+    # --- on the way out --------------------------------------------------------------------------
+
+    async def intend(
+        self, provider_id: int, segments: Sequence[Segment], settings: SmppSettings
+    ) -> None:
+        """Journal segments; they may leave once this returned, and not before."""
+        self._known[provider_id] = _fixed(settings)
+        batch = Batch(provider_id, segments, settings)
+        intents = batch.intents()
+        batch.intent_id = await self._write(lambda tx: bookings.add_intent(tx, intents))
+        self._pending.add(batch)
+
+    async def answered(self, provider_id: int, answers: Sequence[SegmentAnswer]) -> None:
+        """Book what the SMSC said; also later than ``unknown``, which it then takes back."""
+        rows, late = self._pending.answered_rows(answers, self._keep_ms)
+        await self._book(provider_id, rows, late)
+        refused = sum(answer.status != 0 for answer in answers)
+        self._count(provider_id, accepted=len(answers) - refused, refused=refused, late=len(late))
+
+    async def unknown(
+        self, provider_id: int, segments: Sequence[Segment], settings: SmppSettings
+    ) -> None:
+        """Nobody saw their answer. A receipt within ``unknown_wait_s`` tells, else the policy.
+
+        Segments that were answered in the meantime are left as they are.
+        """
+        self._known[provider_id] = _fixed(settings)
+        rows = self._pending.unknown_rows(segments, self._now())
+        await self._book(provider_id, rows, [])
+        self._count(provider_id, unknown=len(rows))
+
+    async def unsent(self, segments: Sequence[Segment]) -> None:
+        """Take their intent back: they certainly never left, or were refused for now."""
+        taken = self._pending.withdraw(segments)
+        changes = [(batch.intent_id, batch.intents()) for batch in taken]
+
+        def work(connection: sqlite3.Connection) -> None:
+            for intent_id, intents in changes:
+                bookings.change_intent(connection, intent_id, intents)
+
+        try:
+            await self._write(work)
+        except (UnavailableError, trio.Cancelled):
+            self._pending.put_back(taken)
+            raise
+
+    async def settled(self, spool_ids: Sequence[int]) -> None:
+        """The engine has their result already: later receipts are only counted."""
+        purge_at = self._now() + self._keep_ms
+
+        def work(connection: sqlite3.Connection) -> None:
+            found = bookings.messages(connection, spool_ids)
+            keys = [part.key for parts in found.values() for part in parts]
+            bookings.advance(connection, keys, Progress.CLOSED, purge_at)
+
+        if spool_ids:
+            await self._journal.write(work)
+
+    # --- what comes back -------------------------------------------------------------------------
+
+    async def receipts(
+        self, provider_id: int, settings: SmppSettings, receipts: Sequence[Receipt]
+    ) -> None:
+        """Book receipts and hand in what they decided; after that they may be acknowledged.
+
+        Where the engine takes no reports just now they are handed in again: the journal has them.
+        """
+        known = self._known[provider_id] = _fixed(settings)
+        again = self._again()
+        outcome = await self._journal.write(
+            lambda connection: matching.take(connection, provider_id, receipts, known, again)
+        )
+        self._tally(provider_id, outcome)
+        await self._hand_in(outcome.decided)
+
+    async def recall(self, spool_ids: Sequence[int]) -> Mapping[int, Fate]:
+        """What is known of each of these spools after a restart; not in the journal: not sent."""
+        due = self._now() + int(SmppSettings().unknown_wait_s * 1000)
+
+        def work(connection: sqlite3.Connection) -> dict[int, list[Part]]:
+            found = bookings.messages(connection, spool_ids)
+            halves = [parts for parts in found.values() if timers.half_sent(parts)]
+            # Their other parts went down with the node: nothing will come that completes them.
+            bookings.postpone(connection, [part.key for it in halves for part in it], due)
+            return found
+
+        found = await self._journal.write(work)
+        return {spool_id: _fate(found.get(spool_id)) for spool_id in spool_ids}
+
+    async def run(self, inbox: Inbox, query: Query) -> None:
+        """Watch the clock until cancelled: unknown ones, silence, reports not taken, old rows."""
+        self._inbox = inbox
+        while True:
+            self._wake = trio.Event()
+            try:
+                wait_s = await self._round(query)
+                self._fault = ""
+            except UnavailableError as error:
+                wait_s = REPORT_AGAIN_S
+                self._fault = str(error)
+                log.warning("smpp_journal_unavailable", error=str(error))
+            with trio.move_on_after(wait_s):
+                await self._wake.wait()
+
+    def statistics(self, provider_id: int | None = None) -> dict[str, Any]:
+        """Counts since the start, of one provider or of all; queue of the journal with the latter.
+
+        ``pending``: journalled, without an answer so far. ``orphans``: receipts that match nothing.
+        """
+        if provider_id is not None:
+            return dict(self._counts.get(provider_id, Counter()))
+        total: Counter[str] = Counter()
+        for counts in self._counts.values():
+            total.update(counts)
+        return {
+            **total,
+            "pending": len(self._pending),
+            "orphans_kept": self._orphans,
+            "fault": self._fault,
+            "journal": self._journal.statistics(),
+        }
+
+    # --- the journal -----------------------------------------------------------------------------
+
+    async def _book(self, provider_id: int, rows: list[Row], late: Sequence[SegmentAnswer]) -> None:
+        """Rows in place of intents; receipts that came before them find them now."""
+        known, now = self._known.get(provider_id), self._now()
+
+        def work(connection: sqlite3.Connection) -> Matched:
+            bookings.insert(connection, rows)
+            moved = timers.book_late(connection, late) if late else []
+            outcome = matching.take_waiting(connection, provider_id, rows + moved, known, now)
+            if moved:
+                spools = {row[0] >> aggregate.KEY_BITS for row in moved}
+                matching.decide(connection, spools, now, outcome)
+            return outcome
+
+        outcome = await self._write(work)
+        self._pending.leave([row[0] for row in rows])
+        if outcome.matched or outcome.decided:
+            self._tally(provider_id, outcome)
+            self._wake.set()
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """``work`` in a transaction that also forgets the intents nobody needs any more."""
+        spent = self._pending.take_spent()
+
+        def both(connection: sqlite3.Connection) -> T:
+            bookings.drop_intents(connection, spent)
+            return work(connection)
+
+        try:
+            return await self._journal.write(both)
+        except BaseException:
+            self._pending.spend(spent)
+            raise
+
+    # --- results ---------------------------------------------------------------------------------
+
+    async def _hand_in(self, messages: Sequence[Sequence[Part]]) -> None:
+        """Report; what the engine does not take stays decided and is due again by itself."""
+        if not messages or self._inbox is None:
+            return
+        reports = [
+            Report(spool_id=parts[0].spool_id, result=aggregate.final(parts)) for parts in messages
+        ]
+        try:
+            await self._inbox.report(reports)
+        except UnavailableError as error:
+            log.warning("smpp_reports_not_taken", reports=len(reports), error=str(error))
+            return
+        keys = [part.key for parts in messages for part in parts]
+        close = functools.partial(
+            bookings.advance,
+            keys=keys,
+            progress=Progress.CLOSED,
+            due_at=self._now() + self._keep_ms,
+        )
+        self._journal.post(close)
+        for parts in messages:
+            self._count(parts[0].provider_id, reports=1)
+
+    async def _round(self, query: Query) -> float:
+        """Everything that is due; returns how long there is nothing to do, at most a tick."""
+        now, again = self._now(), self._again()
+        due = await self._journal.write(lambda connection: timers.collect(connection, now, again))
+        self._orphans = due.orphans
+        await self._hand_in(due.decided)
+        if due.questions:
+            await self._ask(due.questions, query)
+        wait_s = _TICK_S if due.next_at is None else (due.next_at - self._now()) / 1000
+        return min(max(wait_s, 0.0), _TICK_S)
+
+    async def _ask(self, questions: Sequence[Part], query: Query) -> None:
+        answers: list[tuple[int, ReceiptState]] = []
+        limiter = trio.CapacityLimiter(_QUERIES_AT_ONCE)
+
+        async def one(part: Part) -> None:
+            state = None
+            async with limiter:
+                with trio.move_on_after(_QUERY_DEADLINE_S):
+                    state = await query(part.provider_id, part.wire_id, address(part.source))
+            if state is not None and state.final:
+                answers.append((part.key, state))
+
+        async with trio.open_nursery() as nursery:
+            for part in questions:
+                nursery.start_soon(one, part)
+        now, again = self._now(), self._again()
+        outcome = await self._journal.write(
+            lambda connection: timers.book_queried(connection, answers, now, again)
+        )
+        await self._hand_in(outcome.decided)
+
+    # --- small things ----------------------------------------------------------------------------
+
+    def _now(self) -> int:
+        return milliseconds(self._clock())
+
+    def _again(self) -> int:
+        return self._now() + int(REPORT_AGAIN_S * 1000)
+
+    def _count(self, provider_id: int, **numbers: int) -> None:
+        self._counts.setdefault(provider_id, Counter()).update(numbers)
+
+    def _tally(self, provider_id: int, outcome: Matched) -> None:
+        self._count(
+            provider_id,
+            receipts=outcome.matched,
+            intermediate=outcome.intermediate,
+            duplicates=outcome.duplicates,
+            late=outcome.late,
+            orphans=outcome.orphans,
+        )
+
+
+def _fixed(settings: SmppSettings) -> ids.Learned | None:
+    return None if settings.receipt_ids == "learn" else ids.fixed(settings.receipt_ids)
+
+
+def _fate(parts: list[Part] | None) -> Fate:
+    if not parts:
+        return results.not_sent()
+    closed = parts[0].progress != Progress.OPEN
+    final = aggregate.final(parts) if closed else None
+    return final or aggregate.verdict(parts) or aggregate.awaiting(parts)
