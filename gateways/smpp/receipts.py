@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from itertools import zip_longest
 
 from gateways.smpp.pdu import ShortMessage, Tag
 from gateways.smpp.records import Receipt, ReceiptState
