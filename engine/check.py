@@ -19,11 +19,14 @@ from engine.model import (
     Group,
     Program,
     Service,
+    Text,
     TransmissionStatus,
 )
 from engine.previews import wording
 from engine.programs import PROGRAMS
+from engine.quotes import PRICE_PLACES, dearest, quote, tariffs
 from engine.store.base import Address, Store
+from engine.tokens import compiled
 from engine.work import prepare
 
 CHUNK = 500
@@ -41,6 +44,21 @@ class CampaignPreview(msgspec.Struct, frozen=True, kw_only=True):
     words: dict[str, str]
 
 
+class SmsFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What an SMS campaign comes to: ``messages`` of ``parts_per_message`` each.
+
+    The size is that of the previewed contact's message, the price that of the dearest provider.
+    ``estimated``: others may be of another size, or cost less, or were not counted.
+    """
+
+    parts_per_message: int
+    messages: int
+    parts: int
+    price: float
+    currency: str
+    estimated: bool
+
+
 class CampaignCheck(msgspec.Struct, frozen=True, kw_only=True):
     """A dry run: counts of contacts, and what stands in the way.
 
@@ -48,7 +66,7 @@ class CampaignCheck(msgspec.Struct, frozen=True, kw_only=True):
     ``taken`` are the campaign's transmissions by status; ``skipped`` those it would refuse, by
     cause. ``duration_s`` is what ``dialable`` and ``retries`` take at the campaign's pace. Where
     not ``complete`` there are more contacts than could be counted in ``BUDGET_S``. ``preview`` is
-    of the first that is dialable.
+    of the first that is dialable. ``sms`` is there where the program sends a text.
     """
 
     contacts: int
@@ -60,6 +78,7 @@ class CampaignCheck(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float
     complete: bool
     preview: CampaignPreview | None
+    sms: SmsFigures | None = None
 
 
 async def check_campaign(
@@ -79,6 +98,7 @@ async def check_campaign(
     complete = await _look_through(store, campaign, count, budget_s)
     tally = await store.campaign_tally(campaign.id)
     retries = tally[TransmissionStatus.PENDING.value]
+    preview = await _preview(store, config, campaign, program, count)
     return CampaignCheck(
         contacts=group.contact_total if group else 0,
         dialable=count.dialable,
@@ -88,7 +108,10 @@ async def check_campaign(
         problems=tuple(await _problems(store, config, campaign, provided=carries(service))),
         duration_s=(count.dialable + retries) * 60 / campaign.calls_per_minute,
         complete=complete,
-        preview=await _preview(store, config, campaign, program, count),
+        preview=preview,
+        sms=await _sms(
+            store, config, program, preview, count.dialable + retries, complete=complete
+        ),
     )
 
 
@@ -143,6 +166,34 @@ async def _preview(
     texts = await wording(store, config, program)
     return CampaignPreview(
         contact_id=contact_id, destination=destination, words=texts.words(contact, account)
+    )
+
+
+async def _sms(
+    store: Store,
+    config: Config,
+    program: Program | None,
+    preview: CampaignPreview | None,
+    messages: int,
+    *,
+    complete: bool,
+) -> SmsFigures | None:
+    text_id = program.data.get("text_id") if program else None
+    text = None if text_id is None else await store.get(Text, text_id)
+    if text is None:
+        return None
+    words = preview.words.get("text", "") if preview else text.data
+    choice = await tariffs(store)
+    found = dearest(words, text, choice)
+    return SmsFigures(
+        parts_per_message=found.size.parts,
+        messages=messages,
+        parts=messages * found.size.parts,
+        price=round(messages * found.price, PRICE_PLACES),
+        currency=config.sms.currency,
+        estimated=not complete
+        or compiled(text.data).varies
+        or len({quote(words, text, tariff).price for tariff in choice}) > 1,
     )
 
 

@@ -82,13 +82,28 @@ class CampaignPreviewView(msgspec.Struct, kw_only=True):
     words: dict[str, str]
 
 
+class SmsFiguresView(msgspec.Struct, kw_only=True):
+    """What an SMS campaign comes to: ``messages`` of ``parts_per_message`` parts, and their price.
+
+    ``estimated`` is 1 where others' messages may be longer or shorter than the previewed one, or
+    cheaper: the price is that of the dearest provider.
+    """
+
+    parts_per_message: int
+    messages: int
+    parts: int
+    price: float
+    currency: str
+    estimated: int
+
+
 class CampaignCheckView(msgspec.Struct, kw_only=True):
     """What a campaign would do if it were started now; nothing is sent or written.
 
     ``dialable`` contacts would be dialled for the first time, ``retries`` once more; ``taken`` are
     those it has dealt with, by status, ``skipped`` those it would refuse, by cause. ``duration_s``
     is what it takes at the campaign's pace. ``complete`` is 0 where time ran out while counting.
-    ``preview`` is for who may read contacts.
+    ``preview`` is for who may read contacts; ``sms`` is there where the program sends a text.
     """
 
     campaign_id: int
@@ -103,6 +118,7 @@ class CampaignCheckView(msgspec.Struct, kw_only=True):
     duration_s: float
     complete: int
     preview: CampaignPreviewView | None
+    sms: SmsFiguresView | None
 
 
 FILTERS = {
@@ -228,6 +244,7 @@ async def check(ask: Ask) -> Reply:
             duration_s=plain(round(found.duration_s, 1)),
             complete=int(found.complete),
             preview=_preview(found) if ask.who.may("contact_read") else None,
+            sms=_sms(found),
         )
     )
 
@@ -238,6 +255,20 @@ def _preview(found: CampaignCheck) -> CampaignPreviewView | None:
         return None
     return CampaignPreviewView(
         contact_id=shown.contact_id, destination=shown.destination, words=shown.words
+    )
+
+
+def _sms(found: CampaignCheck) -> SmsFiguresView | None:
+    figures = found.sms
+    if figures is None:
+        return None
+    return SmsFiguresView(
+        parts_per_message=figures.parts_per_message,
+        messages=figures.messages,
+        parts=figures.parts,
+        price=plain(figures.price),
+        currency=figures.currency,
+        estimated=int(figures.estimated),
     )
 
 

@@ -35,6 +35,8 @@ def _messages() -> Iterator[tuple[tuple[str, str], Needed]]:
                 yield ("PUT", media), _needs(f"{kind}_create")
                 yield ("POST", media), _needs(f"{kind}_create")
                 yield ("GET", media), _needs(f"{kind}_read")
+    for path in ("/messages/texts", "/texts"):
+        yield ("POST", f"{path}/preview"), _needs("text_read")  # ours
 
 
 PROGRAM_TYPES = (

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine.model import Text
 from tests.api.node import Node, made
 
 PATH = "/messages/texts"
@@ -43,7 +44,8 @@ async def test_crud_on_both_paths(node: Node) -> None:
         ("plain", "Привет", 2),
         ("unicode", "hello", 2),
         ("binary", "0605040B8423F0", 1),
-        ("ISO-8859-1", "{~}[]|^\\", 0),
+        ("ISO-8859-1", "{~}[]|^\\", 3),  # asked for, so it is sent as that
+        ("ISO-8859-1", "5 €", 2),
         ("UTF-8", "ok ✓", 2),
     ],
 )
@@ -64,7 +66,9 @@ async def test_the_longest_text_is_taken(node: Node) -> None:
     ("field", "value"),
     [
         ("name", ""), ("name", "a\r\nb"), ("data", ""), ("data", "x" * 4001), ("data", "a\x00b"),
-        ("type", "x" * 17), ("type", "a b"), ("description", "x" * 256),
+        ("type", "x" * 17), ("type", "a b"), ("description", "x" * 256), ("class", 2),
+        ("class", -1), ("class", "flash"), ("validity", -1), ("validity", 5_443_201),
+        ("validity", "long"),
     ],
 )  # fmt: skip
 async def test_a_field_that_cannot_be_is_named(node: Node, field: str, value: Any) -> None:
@@ -73,10 +77,62 @@ async def test_a_field_that_cannot_be_is_named(node: Node, field: str, value: An
     assert field in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("data", ["hello", "0", "0x00", "00 0", "[contact:custom1]"])
+async def test_binary_data_must_be_hexadecimal_digits(node: Node, data: str) -> None:
+    body = {"name": "n", "data": data, "type": "binary"}
+    response = await node.client.post(PATH, json=body)
+    assert response.status_code == 412
+    assert "pairs of hexadecimal digits" in response.json()["error"]["message"]
+    text = await made(node.client, PATH, name="n", data=data)
+    changed = await node.client.put(f"{PATH}/{text}", json={"type": "binary"})
+    assert changed.status_code == 412
+    assert (await node.client.get(f"{PATH}/{text}")).json()["type"] == "plain"
+
+
+async def test_class_and_validity_are_kept(node: Node) -> None:
+    text = await made(node.client, PATH, **{"class": 0}, name="n", data="d", validity="3600")
+    shown = (await node.client.get(f"{PATH}/{text}")).json()
+    assert (shown["class"], shown["validity"]) == (0, 3600)
+    stored = await node.engine.store.get(Text, text)
+    assert stored is not None
+    assert (stored.flash, stored.validity_s) == (True, 3600.0)
+    # Clients send the whole back with what they change.
+    again = (await node.client.put(f"{PATH}/{text}", json={**shown, "name": "m"})).json()
+    assert again == {**shown, "name": "m", "last_updated": again["last_updated"]}
+    normal = await node.client.put(f"{PATH}/{text}", json={"class": 1, "validity": 0})
+    assert (normal.json()["class"], normal.json()["validity"]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("type_", "data", "parts"),
+    [
+        ("plain", "a" * 160, 1),
+        ("plain", "a" * 161, 2),
+        ("plain", "€" * 80, 1),
+        ("plain", "€" * 81, 2),
+        ("unicode", "a" * 71, 2),
+        ("plain", "😀" * 36, 2),
+        ("latin1", "a" * 141, 2),
+        ("binary", "00" * 140, 1),
+        ("binary", "00" * 141, 2),
+    ],
+)
+async def test_parts_are_counted(node: Node, type_: str, data: str, parts: int) -> None:
+    text = await made(node.client, PATH, name="n", data=data, type=type_)
+    assert (await node.client.get(f"{PATH}/{text}")).json()["parts"] == parts
+
+
+async def test_a_text_older_than_the_check_of_its_data_is_shown(node: Node) -> None:
+    old = await node.engine.store.insert(Text(name="n", data="hello", type="binary"))
+    shown = (await node.client.get(f"{PATH}/{old.id}")).json()
+    assert (shown["encoding"], shown["parts"], shown["length"]) == (1, 0, 5)
+
+
 async def test_the_classic_mount_lists_strings(node: Node) -> None:
     text = int((await node.client.post("/api/texts", json={"name": "n", "data": "d"})).content)
     [row] = (await node.client.get("/api/messages/texts")).json()
     assert (row["text_id"], row["length"], row["class"]) == (str(text), "1", "1")
+    assert (row["parts"], row["validity"]) == ("1", "0")
 
 
 async def test_a_text_in_use_is_not_deleted(node: Node) -> None:
