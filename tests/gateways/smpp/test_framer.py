@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -116,3 +117,18 @@ def test_many_in_one_piece() -> None:
     framer = Framer(LONGEST)
     assert framer.feed(b"".join(map(octets, pdus)) + b"\0") == pdus
     assert framer.kept_bytes == 1
+
+
+def test_memory_is_that_of_one_piece_however_long_the_stream() -> None:
+    piece = b"".join(octets(Pdu(5, 0, number, bytes(180))) for number in range(50)) + wrong(150)
+    framer = Framer(LONGEST)
+    tracemalloc.start()
+    try:
+        for _ in range(2000):  # 20 MB
+            framer.feed_raw(piece[:-16])
+            framer.feed_raw(piece[-16:] + bytes(134))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert framer.error is None
+    assert peak < 10 * len(piece)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from gateways.smpp import codec, receipts, text
 from gateways.smpp.framer import Framer, RawPdu
-from gateways.smpp.pdu import Address, Command, ProtocolError, ShortMessage
+from gateways.smpp.pdu import Command, ProtocolError, ShortMessage
 from gateways.smpp.settings import SmppSettings
+from tests.gateways.smpp.spoilt import LONGEST, stream, valid_bodies
 from tests.gateways.smpp.strategies import short_messages
 
-LONGEST = 4096
 SETTINGS = SmppSettings(receipts_without_class=True)
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -123,86 +123,23 @@ def _through(pieces: list[bytes]) -> tuple[list[RawPdu], bool]:
     return pdus, framer.error is not None
 
 
-# --- a million
-
 MILLION = 1_000_000
-ADDRESSES = (Address("491700000001", 1, 1), Address("ACME", 5, 0), Address("72345", 3, 0))
-
-
-def _valid(dice: random.Random) -> Iterator[tuple[Command, bytes]]:
-    """Bodies as they ought to be, to be spoilt."""
-    for number in range(200):
-        message = ShortMessage(
-            source=dice.choice(ADDRESSES),
-            destination=dice.choice(ADDRESSES),
-            esm_class=dice.choice((0, 4, 0x40)),
-            validity_period=dice.choice(("", "000001000000000R")),
-            data_coding=dice.choice((0, 3, 8)),
-            octets=dice.randbytes(dice.randrange(255)),
-            tlvs=dice.choice(((), ((0x1E, b"0a1b\0"), (0x427, b"\2")), ((0x1400, b""),))),
-        )
-        command = dice.choice((Command.SUBMIT_SM, Command.DELIVER_SM))
-        yield command, codec.encode_short_message(message)
-        yield Command.SUBMIT_SM_RESP, b"%x\0" % dice.randrange(1 << 64)
-        yield Command.QUERY_SM_RESP, b"%x\0" % number + b"261121124500000+\0\2\0"
-        yield Command.BIND_TRANSCEIVER_RESP, b"smsc\0\2\x10\0\1\x34"
-
-
-def _random(dice: random.Random, body: bytes) -> bytes:
-    return dice.randbytes(dice.randrange(2 * len(body) + 1))
-
-
-def _changed(dice: random.Random, body: bytes) -> bytes:
-    at = dice.randrange(len(body))
-    return body[:at] + dice.randbytes(dice.randrange(1, 4)) + body[at + 1 :]
-
-
-def _cut(dice: random.Random, body: bytes) -> bytes:
-    return body[: dice.randrange(len(body))]
-
-
-def _spliced(dice: random.Random, body: bytes) -> bytes:
-    at, other = dice.randrange(len(body)), dice.randrange(len(body))
-    return body[:at] + body[other:]
-
-
-def _grown(dice: random.Random, body: bytes) -> bytes:
-    return body + dice.randbytes(dice.randrange(1, 40))
-
-
-def _whole(_dice: random.Random, body: bytes) -> bytes:
-    return body
-
-
-SPOILS = (_random, _changed, _changed, _cut, _spliced, _grown, _whole)
-WRONG_LENGTHS = (0, 1, 15, LONGEST + 1, 0x7FFFFFFF, 0xFFFFFFFF)
-
-
-def _stream(dice: random.Random, valid: list[tuple[Command, bytes]], count: int) -> bytes:
-    """Some PDUs with true lengths and then, mostly, one whose length is a lie."""
-    pdus = []
-    for sequence in range(1, count):
-        command, body = dice.choice(valid)
-        body = dice.choice(SPOILS)(dice, body)
-        pdus.append(codec.frame(command, dice.choice((0, 0x58)), sequence, body))
-    lie = dice.choice((*WRONG_LENGTHS, 16, 100))
-    return b"".join(pdus) + lie.to_bytes(4) + dice.randbytes(dice.randrange(200))
 
 
 @pytest.mark.slow
 def test_a_million_random_pdus() -> None:
     # Seeded: what fails once, fails always. Each stream dies of its last PDU or ends within one.
     dice = random.Random(3_4)
-    valid = list(_valid(dice))
+    valid = list(valid_bodies(dice))
     seen: Counter[tuple[int, bool]] = Counter()
     broken = 0
     while seen.total() < MILLION:
         framer = Framer(LONGEST)
-        stream = _stream(dice, valid, 100)
+        octets = stream(dice, valid, 100)
         at = 0
-        while at < len(stream) and framer.error is None:
+        while at < len(octets) and framer.error is None:
             step = dice.choice((1, 16, 100, 1460, 65536))
-            for command, _, _, body in framer.feed_raw(stream[at : at + step]):
+            for command, _, _, body in framer.feed_raw(octets[at : at + step]):
                 seen[command, _refused(BY_COMMAND.get(command, _sane_message), body)] += 1
             assert framer.kept_bytes < LONGEST
             at += step
