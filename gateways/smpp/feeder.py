@@ -188,15 +188,15 @@ class Feeder:
 
     def _wanted(self) -> int:
         """How many intents to commit now: for the room there is, and some ahead."""
-        now = trio.current_time()
-        outlets = tuple(self._outlets())
-        reach = min(MAX_BATCH, sum(outlet.reach() for outlet in outlets))
-        room, have = sum(outlet.room(now) for outlet in outlets), len(self._ready)
-        if room > have:
-            self._ahead = min(MAX_BATCH, self._ahead * 2)
-            return min(MAX_BATCH, max(room - have, min(self._ahead, reach)))
-        ahead = min(self._ahead, reach)
+        reach = min(MAX_BATCH, sum(outlet.reach() for outlet in self._outlets()))
+        ahead, have = min(self._ahead, reach), len(self._ready)
+        if (room := self._room()) > have:
+            return min(MAX_BATCH, room - have + ahead)
         return ahead - have if have * 2 <= ahead else 0
+
+    def _room(self) -> int:
+        now = trio.current_time()
+        return sum(outlet.room(now) for outlet in self._outlets())
 
     def _next_queued(self, most: int) -> list[Ticket]:
         queue, batch = self._queue, list[Ticket]()
@@ -212,15 +212,14 @@ class Feeder:
 
     async def _commit(self, batch: list[Ticket]) -> None:
         """Make the intents durable; those given up meanwhile are taken back."""
-        left = len(self._ready)
+        had = len(self._ready)
         try:
             await self._intend([ticket.segment for ticket in batch])
         except UnavailableError as error:
             await self._refused(batch, error)
             return
         self.fault = ""
-        if len(self._ready) * 2 > left:  # more than half of it was still there: too far ahead
-            self._ahead = max(1, self._ahead - self._ahead // 8)
+        self._measure(had)
         gone = []
         for ticket in batch:
             if ticket.place is Place.COMMITTING:
@@ -232,6 +231,14 @@ class Feeder:
             self._withdrawn(gone)
         if self._closed:
             tell(self.withdraw([*self._ready]))
+
+    def _measure(self, had: int) -> None:
+        """Whether it was enough for the time that a commit takes; ``had`` is what was ready."""
+        have = len(self._ready)
+        if self._live and self._room() > have:
+            self._ahead = min(MAX_BATCH, self._ahead * 2)
+        elif have * 2 > had:
+            self._ahead = max(1, self._ahead - self._ahead // 8)
 
     async def _refused(self, batch: list[Ticket], error: UnavailableError) -> None:
         """The journal takes nothing: nothing left, all of them stay the first."""

@@ -17,13 +17,12 @@ from engine.errors import InvalidError
 from engine.gateway import CallEnded, Inbox, Order, Progress
 from engine.model import Provider, Service, Spool
 from engine.results import Awaiting, Fate, node_failure
-from gateways.smpp.intake import Asked
+from gateways.smpp.inbound import Receiver
 from gateways.smpp.journal import Journal
 from gateways.smpp.link import CLOSE_S, Link
 from gateways.smpp.messenger import SmppMessenger, trunk_failure
 from gateways.smpp.pdu import Address
 from gateways.smpp.records import ReceiptState
-from gateways.smpp.session import RX_T_APPN
 from gateways.smpp.settings import parse
 from gateways.smpp.tracker import Tracker
 
@@ -123,7 +122,7 @@ class SmppGateway:
             config=self._config,
             books=self._tracker,
             clock=self._clock,
-            take_messages=_later,
+            receiver=Receiver(provider, settings, self._journal, self._inbox, self._clock),
         )
         self._links[provider.id] = link
         nursery.start_soon(link.run)
@@ -191,12 +190,6 @@ class SmppGateway:
             "tracker": self._tracker.statistics(),
             "providers": {link.provider.name: link.statistics() for link in self._links.values()},
         }
-
-
-async def _later(asked: Sequence[Asked]) -> Sequence[int]:
-    """Until there is a receiver."""
-    await trio.lowlevel.checkpoint()
-    return [RX_T_APPN] * len(asked)
 
 
 def _word(fate: Fate) -> str:

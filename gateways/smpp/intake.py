@@ -7,13 +7,14 @@ A deliver_sm gets status 0 (SMPP 3.4 §4.6.2) once what it says is on the disk, 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 import trio
 
 from engine.clock import Clock
 from engine.errors import UnavailableError
+from engine.model import Provider
 from gateways.smpp import receipts
 from gateways.smpp.bind import Bind
 from gateways.smpp.events import Delivered
@@ -31,6 +32,52 @@ Asked = tuple[Bind, Delivered]
 
 Take = Callable[[Sequence[Asked]], Awaitable[Sequence[int]]]
 """Makes them durable; returns the command_status for each."""
+
+
+class Receiving(Protocol):
+    """Messages to us, as a link uses it (``gateways.smpp.inbound.Receiver``)."""
+
+    async def run(self) -> None:
+        """What has to be done beside it, until cancelled."""
+        ...
+
+    async def handle(self, deliveries: Sequence[Asked]) -> Sequence[int]:
+        """As ``Take``."""
+        ...
+
+    def replace(self, provider: Provider, settings: SmppSettings) -> None:
+        """The provider from now on."""
+        ...
+
+    def ended(self, session: Bind) -> None:
+        """A bind is over."""
+        ...
+
+    def statistics(self) -> dict[str, Any]:
+        """What came in."""
+        ...
+
+
+class NoReceiver:
+    """Takes nothing: every message shall come again later. For measuring."""
+
+    async def run(self) -> None:
+        """Nothing."""
+
+    async def handle(self, deliveries: Sequence[Asked]) -> Sequence[int]:
+        """Try later."""
+        await trio.lowlevel.checkpoint()
+        return [RX_T_APPN] * len(deliveries)
+
+    def replace(self, provider: Provider, settings: SmppSettings) -> None:
+        """Nothing."""
+
+    def ended(self, session: Bind) -> None:
+        """Nothing."""
+
+    def statistics(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
 
 
 class _Lane:
@@ -81,18 +128,28 @@ class Intake:
         settings: SmppSettings,
         clock: Clock,
         take_receipts: Callable[[Sequence[Receipt]], Awaitable[None]],
-        take_messages: Take,
+        receiver: Receiving,
     ) -> None:
         self.settings = settings
         self._clock = clock
         self._take_receipts = take_receipts
         self._receipts = _Lane("receipt", self._book)
-        self._messages = _Lane("message", take_messages)
+        self._messages = _Lane("message", receiver.handle)
+        self._receiver = receiver
 
     def take(self, bind: Bind, delivered: Delivered) -> None:
         """Have it made durable and answered."""
         lane = self._receipts if self._receipt(delivered) else self._messages
         lane.add((bind, delivered))
+
+    def replace(self, provider: Provider, settings: SmppSettings) -> None:
+        """Read what comes from now on by these settings."""
+        self.settings = settings
+        self._receiver.replace(provider, settings)
+
+    def ended(self, bind: Bind) -> None:
+        """A bind is over."""
+        self._receiver.ended(bind)
 
     def _receipt(self, delivered: Delivered) -> Receipt | None:
         return receipts.parse(delivered.message, self.settings, at=self._clock())
@@ -107,10 +164,11 @@ class Intake:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._receipts.run)
             nursery.start_soon(self._messages.run)
+            nursery.start_soon(self._receiver.run)
 
     def statistics(self) -> dict[str, Any]:
         """What came in, what was told to come again."""
         return {
             lane: {"waiting": len(of.waiting), "taken": of.taken, "refused": of.refused}
             for lane, of in (("receipts", self._receipts), ("messages", self._messages))
-        }
+        } | {"inbound": self._receiver.statistics()}

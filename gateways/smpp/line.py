@@ -179,6 +179,7 @@ class Line:
         )
         closed = await bind.run()
         self._bind = None
+        self._intake.ended(bind)
         if not closed.clean:
             self.last_error = closed.reason
             log.warning("smpp.closed", provider=self._provider.name, reason=closed.reason)

@@ -19,7 +19,7 @@ from engine.config import SmppConfig
 from engine.model import Provider
 from gateways.smpp import codec
 from gateways.smpp.feeder import Feeder
-from gateways.smpp.intake import Intake, Take
+from gateways.smpp.intake import Intake, Receiving
 from gateways.smpp.ledger import Books, Ledger
 from gateways.smpp.line import DRAIN_S, Line
 from gateways.smpp.pdu import Address, Command
@@ -47,7 +47,7 @@ class Link:
         config: SmppConfig,
         books: Books,
         clock: Clock,
-        take_messages: Take,
+        receiver: Receiving,
     ) -> None:
         self.provider, self.settings = provider, settings
         self._config = config
@@ -62,7 +62,7 @@ class Link:
         )
         self._ledger = Ledger(provider.id, books, self._feeder, clock)
         self._ledger.settings = settings
-        self._intake = Intake(settings, clock, self._receipts, take_messages)
+        self._intake = Intake(settings, clock, self._receipts, receiver)
         self._changed = trio.Event()
         self._over = trio.Event()
         self._closing = False
@@ -118,7 +118,8 @@ class Link:
             getattr(provider, field) == getattr(self.provider, field) for field in _CONNECTION
         )
         self.provider, self.settings = provider, settings
-        self._ledger.settings = self._intake.settings = settings
+        self._ledger.settings = settings
+        self._intake.replace(provider, settings)
         if not same:
             self._changed.set()
 

@@ -97,7 +97,7 @@ class SmppMessenger:
             destination=destination,
             settings=settings,
             reference=self._take_references(settings.max_parts),
-            part_reference=self._take_references(1),
+            part_reference=order.spool_id,  # its low bits: no two soon after each other are alike
         )
         return [
             Segment(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from engine.gateway import (
 from engine.model import Provider, Service
 from engine.results import Fate, Result
 from gateways.smpp.gateway import SmppGateway
+from tests.support import wait_until
 
 DEADLINE_S = 20.0
 
@@ -117,12 +118,15 @@ class Node:
 
     async def bound(self, name: str = "smsc") -> None:
         """Wait until the provider is bound."""
-        await self.until(lambda: self.of(name).get("bound", False))
+        await self.until(lambda: self.of(name).get("bound", False), f"{name} bound")
 
-    async def until(self, condition: Any) -> None:
-        with trio.fail_after(DEADLINE_S):
-            while not condition():
-                await trio.sleep(0.005)
+    async def until(self, condition: Callable[[], bool], what: str = "") -> None:
+        """For what only the statistics tell."""
+
+        async def holds() -> bool:
+            return condition()
+
+        await wait_until(holds, what or f"{condition} of {self.gateway.statistics()}")
 
     def of(self, name: str = "smsc") -> dict[str, Any]:
         """The provider's statistics."""
