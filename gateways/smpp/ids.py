@@ -105,15 +105,22 @@ def same_number(one: str, other: str) -> bool:
 
     An address that is missing on one side says nothing against it.
     """
-    left, right = _digits(one), _digits(other)
-    if not left or not right or left == right:
-        return not one or not other or left == right
-    shorter, longer = sorted((left, right), key=len)
-    return len(shorter) >= _NATIONAL and longer.endswith(shorter)
+    if not one or not other:
+        return True
+    shorter, longer = sorted((_bare(one), _bare(other)), key=len)
+    return shorter == longer or (
+        len(shorter) >= _NATIONAL and shorter.isdecimal() and longer.endswith(shorter)
+    )
 
 
 _NATIONAL = 7  # digits that tell a number without its country code
+_NUMBER = re.compile(r"[0-9+() .-]*[0-9][0-9+() .-]*")
 
 
-def _digits(address: str) -> str:
-    return "".join(filter(str.isdigit, address)).lstrip("0") if address.isascii() else address
+def _bare(address: str) -> str:
+    """Digits without zeros in front; a name stays as it is."""
+    if address.isdecimal():
+        return address.lstrip("0")
+    if not _NUMBER.fullmatch(address):
+        return address
+    return "".join(filter(str.isdigit, address)).lstrip("0")

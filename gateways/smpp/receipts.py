@@ -104,21 +104,21 @@ def _fields(text: str) -> dict[str, str]:
         if name == "text":
             break
         end = following.start() if following else len(text)
-        fields.setdefault(name, text[match.end() : end].strip())
+        fields.setdefault(name, text[match.end() : end].strip(" \t\r\n,;"))
     return fields
 
 
 def _id_of(message: ShortMessage, fields: dict[str, str]) -> str:
     value = message.tlv(Tag.RECEIPTED_MESSAGE_ID)
     named = _printable(value.split(b"\0", 1)[0].decode("latin-1").strip()) if value else ""
-    return (named or _printable(fields.get("id", "").partition(" ")[0]))[:_MAX_ID]
+    return (named or _first(fields.get("id", "")))[:_MAX_ID]
 
 
 def _state_of(message: ShortMessage, fields: dict[str, str]) -> ReceiptState | None:
     value = message.tlv(Tag.MESSAGE_STATE)
     if value and (state := _STATES.get(value[-1])):
         return state
-    word = fields.get("stat", "").partition(" ")[0].upper()
+    word = _first(fields.get("stat", "")).upper()
     if word:
         return _WORDS.get(word, ReceiptState.UNKNOWN)
     # Appendix B: how many of the message's parts were delivered.
@@ -140,7 +140,11 @@ def _reference_of(message: ShortMessage) -> int | None:
 
 
 def _word(text: str) -> str:
-    return _printable(text.partition(" ")[0])[:_MAX_WORD]
+    return _first(text)[:_MAX_WORD]
+
+
+def _first(text: str) -> str:
+    return _printable(text.split()[0]) if text.split() else ""
 
 
 def _printable(text: str) -> str:
