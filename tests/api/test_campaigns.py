@@ -263,6 +263,7 @@ async def test_a_check_says_what_a_start_would_do_and_does_nothing(node: Node) -
         "duration_s": 8,
         "complete": 1,
         "preview": {"contact_id": first["contact_id"], "destination": "1000", "words": {}},
+        "sms": None,
     }  # fmt: skip
     assert everything(node) == before
 
@@ -309,3 +310,24 @@ async def test_a_check_previews_the_words_of_the_first_contact(node: Node) -> No
     assert found["problems"] == [
         "Programs of type voicetts cannot be sent by this node", "No provider available",
     ]  # fmt: skip
+
+
+async def test_a_check_of_an_sms_campaign_says_what_it_costs(node: Node) -> None:
+    for price in (0.01, 0.05):
+        await made(
+            node.client, "/providers", name="p", type="loopback", service_flag=4,
+            settings={"price_per_part": price},
+        )  # fmt: skip
+    data = "Hello [contact:first_name], " + "x" * 150
+    text = await made(node.client, "/messages/texts", name="t", data=data)
+    program = await made(node.client, "/programs/sendsms", name="p", text_id=text)
+    _, group = await prepared(node.client, 10)
+    campaign = await made(node.client, "/campaigns", program_id=program, group_id=group)
+    found = (await node.client.post(f"/campaigns/{campaign}/check")).json()
+    assert found["sms"] == {
+        "parts_per_message": 1, "messages": 10, "parts": 10, "price": 0.5, "currency": "EUR",
+        "estimated": 1,
+    }  # fmt: skip
+    await node.client.put(f"/messages/texts/{text}", json={"data": "€" * 100})
+    found = (await node.client.post(f"/campaigns/{campaign}/check")).json()
+    assert (found["sms"]["parts"], found["sms"]["price"]) == (20, 1)

@@ -7,9 +7,22 @@ from collections import Counter
 from pathlib import Path
 
 from engine.app import Engine
-from engine.check import CHUNK, check_campaign
-from engine.config import DialConfig
-from engine.model import Account, Campaign, CampaignStatus, Contact, Program, Spool, Transmission
+from engine.check import CHUNK, SmsFigures, check_campaign
+from engine.config import DialConfig, SmsConfig
+from engine.model import (
+    Account,
+    Campaign,
+    CampaignStatus,
+    Contact,
+    Program,
+    Provider,
+    Service,
+    Spool,
+    Text,
+    Transmission,
+)
+from engine.quotes import Quote, Tariff, dearest, quote, tariff_of
+from engine.segments import Concatenation
 from engine.store.base import Query
 from gateways.loopback.script import Script
 from tests.support.engine import (
@@ -123,3 +136,78 @@ async def test_the_preview_is_of_the_first_who_would_be_dialled(tmp_path: Path) 
         assert preview.destination == "1234"
         assert preview.words == {"tts": "Bob, call 4711 [contact:shoe]"}
         assert await engine.store.find(Transmission, Query()) == []
+
+
+async def _sms_campaign(engine: Engine, data: str, contacts: int) -> Campaign:
+    text = await engine.store.insert(Text(name="t", data=data))
+    program = await engine.store.insert(
+        Program(name="p", type="sendsms", data={"text_id": text.id})
+    )
+    return await add_campaign(engine, contacts, program_id=program.id)
+
+
+async def test_an_sms_campaign_is_counted_in_parts_and_money(tmp_path: Path) -> None:
+    async with running_engine(config_in(tmp_path, sms=SmsConfig(currency="CHF"))) as engine:
+        campaign = await _sms_campaign(engine, "x" * 161, 1000)
+        free = (await engine.check_campaign(campaign)).sms
+        assert free == SmsFigures(
+            parts_per_message=2, messages=1000, parts=2000, price=0, currency="CHF",
+            estimated=False,
+        )  # fmt: skip
+        await add_provider(engine, service=Service.SMS, settings={"price_per_part": 0.07})
+        priced = (await engine.check_campaign(campaign)).sms
+        assert priced is not None
+        assert (priced.price, priced.estimated) == (140.0, False)
+        await add_provider(engine, service=Service.SMS, settings={"price_per_part": 0.01})
+        await add_provider(engine, service=Service.VOICE, settings={"price_per_part": 9.0})
+        several = (await engine.check_campaign(campaign)).sms
+        assert several is not None
+        assert (several.price, several.estimated) == (140.0, True)
+
+
+async def test_tokens_make_it_an_estimate_by_the_first_contact(tmp_path: Path) -> None:
+    async with running_engine(config_in(tmp_path)) as engine:
+        campaign = await _sms_campaign(engine, "x" * 159 + "[contact:first_name]", 0)
+        nobody = (await engine.check_campaign(campaign)).sms
+        assert nobody is not None
+        assert (nobody.messages, nobody.parts, nobody.estimated) == (0, 0, True)
+        for name, phone in (("Al", "+491"), ("B", "+492"), ("nobody", "none")):
+            contact = await engine.store.insert(Contact(first_name=name, phone=phone))
+            await engine.store.link(contact.id, campaign.group_id)
+        found = (await engine.check_campaign(campaign)).sms
+        assert found is not None
+        assert (found.parts_per_message, found.messages, found.parts) == (2, 2, 4)
+        assert found.estimated
+
+
+async def test_what_was_not_counted_makes_it_an_estimate(tmp_path: Path) -> None:
+    async with running_engine(config_in(tmp_path)) as engine:
+        campaign = await _sms_campaign(engine, "x", 10)
+        check = await check_campaign(
+            engine.store, engine.config, campaign, lambda _: True, budget_s=0
+        )
+        assert check.sms is not None
+        assert check.sms.estimated
+
+
+def test_a_tariff_is_read_out_of_any_settings() -> None:
+    odd = {"price_per_part": "much", "concatenation": "glue", "default_alphabet": "latin1"}
+    assert tariff_of(Provider(id=3, name="p", settings=odd)) == Tariff(
+        provider_id=3, through_latin1=True
+    )
+    own = {"price_per_part": 2, "concatenation": "sar", "gsm_coding": 1} | {
+        "default_alphabet": "latin1"
+    }
+    assert tariff_of(Provider(id=3, name="p", settings=own)) == Tariff(
+        provider_id=3, price_per_part=2.0, concatenation=Concatenation.SAR
+    )
+
+
+def test_the_dearest_is_by_all_its_parts() -> None:
+    text = Text(name="t", data="ж" * 134)  # two parts, or three with a reference of 16 bits
+    few = Tariff(provider_id=1, price_per_part=0.05)
+    many = Tariff(provider_id=2, price_per_part=0.04, concatenation=Concatenation.UDH16)
+    found = dearest(text.data, text, [few, many])
+    assert isinstance(found, Quote)
+    assert (found.tariff, found.price) == (many, 0.12)
+    assert quote(text.data, text, few).price == 0.1

@@ -111,6 +111,14 @@ def test_the_unknown_tokens_of_a_text_are_told() -> None:
     assert phrase.unknown == ("[contact:fax]", "[request:ip]")
 
 
+def test_what_a_text_leaves_as_it_is_is_told() -> None:
+    phrase = compiled("[contact:phone] [contact:fax] [transmission:title]")
+    assert phrase.varies
+    assert phrase.unresolved(Context(contact=CONTACT)) == ("[contact:fax]", "[transmission:title]")
+    assert phrase.unresolved(FULL) == ("[contact:fax]",)
+    assert not compiled("[contact:fax] [no token]").varies
+
+
 @pytest.mark.parametrize("token", KNOWN)
 def test_no_token_is_a_way_to_a_secret(token: str) -> None:
     assert "S3CRET" not in render(f"[{token}]", FULL)
