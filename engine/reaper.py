@@ -55,6 +55,7 @@ class Reaper:
         self._holds = holds
         self._ended = ended
         self._node_id = node_id
+        self._seen = 0  # no spool up to this id can be stuck any more
         self._counts = {"rounds": 0, "spools": 0, "unreported": 0, "transmissions": 0}
 
     async def run(self) -> None:
@@ -80,11 +81,15 @@ class Reaper:
         self._counts["rounds"] += 1
 
     async def _reap_spools(self, before: datetime) -> None:
-        after = 0
-        while batch := await self._store.overdue_spools(self._node_id, before, after, BATCH):
-            stuck = [one for one in batch if not self._holds(one.spool.id)]
-            await self._close_spools(stuck, _stuck(), "spools")
+        """Look once at every spool that is old enough, and again at those that are still held."""
+        end = await self._store.first_spool_since(before, self._seen)
+        after, held = self._seen, end
+        while batch := await self._store.overdue_spools(self._node_id, after, end, BATCH):
             after = batch[-1].spool.id
+            stuck = [one for one in batch if not self._holds(one.spool.id)]
+            held = min([held, *({one.spool.id for one in batch} - {s.spool.id for s in stuck})])
+            await self._close_spools(stuck, _stuck(), "spools")
+        self._seen = held - 1
 
     async def _reap_unreported(self) -> None:
         """End what waited for its report in vain; its gateway had its own grace before us."""

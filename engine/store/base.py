@@ -345,19 +345,26 @@ class Store(Doorkeeper, Protocol):
         """
         ...
 
-    async def overdue_spools(
-        self, node_id: int, spooled_by: datetime, after_id: int, limit: int
-    ) -> list[Interrupted]:
-        """Spools of this node without a result that are that old, by id, from after ``after_id``.
+    async def first_spool_since(self, since: datetime, after_id: int) -> int:
+        """The id of the first spool after ``after_id`` begun after ``since``.
 
-        Whether somebody still works on them the caller knows. Without those that wait for a report.
+        Where there is none, the id that the next spool will get at least. O(spools before it).
+        """
+        ...
+
+    async def overdue_spools(
+        self, node_id: int, after_id: int, before_id: int, limit: int
+    ) -> list[Interrupted]:
+        """Spools of this node without a result, by id, between these ids.
+
+        Without those that wait for a report. Whether somebody still works on them the caller knows.
         """
         ...
 
     async def orphaned_transmissions(self, idle_since: datetime, limit: int) -> list[Transmission]:
         """Transmissions in process since then at least that have no open spool.
 
-        There should never be one: O(spools open) as long as there is none.
+        There should never be one: as long as there is none, only counters are looked at.
         """
         ...
 

@@ -70,11 +70,20 @@ def interrupted_spools(
     return both(_INTERRUPTED.run(connection, node_id=node_id, limit=limit))
 
 
+def first_spool_since(connection: sqlite3.Connection, since: datetime, after_id: int) -> int:
+    """The id of the first spool younger than that, or the one that the next spool will get."""
+    found = _FIRST_SINCE.run(connection, since=micros(since), after=after_id).fetchone()
+    if found is None:
+        found = _LAST_SPOOL.run(connection).fetchone()
+        return max(int(found[0] or 0), after_id) + 1
+    return int(found[0])
+
+
 def overdue_spools(
-    connection: sqlite3.Connection, node_id: int, spooled_by: datetime, after_id: int, limit: int
+    connection: sqlite3.Connection, node_id: int, after_id: int, before_id: int, limit: int
 ) -> list[Interrupted]:
-    """The same that are that old, by id."""
-    values = {"node_id": node_id, "by": micros(spooled_by), "after": after_id, "limit": limit}
+    """Open spools of a node between these ids that wait for no report, with transmissions."""
+    values = {"node_id": node_id, "after": after_id, "before": before_id, "limit": limit}
     return both(_OVERDUE.run_with(connection, values))
 
 
@@ -84,7 +93,7 @@ def last_if_orphans(connection: sqlite3.Connection) -> int:
     Told by the counters, of one snapshot: the table itself may be long.
     """
     active, carried, last_id = _ACTIVE.run(connection).fetchone()
-    return int(last_id or 0) if (active or 0) > carried else 0
+    return int(last_id or 0) if active > carried else 0
 
 
 def orphans(
@@ -140,21 +149,32 @@ _open_of_node = (
 _INTERRUPTED = Statement(_open_of_node)
 _OVERDUE = Statement(
     _open_of_node.where(
-        _spool.c.spooled_at <= bindparam("by"), _spool.c.id > bindparam("after")
+        _spool.c.id > bindparam("after"), _spool.c.id < bindparam("before")
     ).order_by(_spool.c.id)
 )
+_FIRST_SINCE = Statement(
+    select(_spool.c.id)
+    .where(_spool.c.id > bindparam("after"), _spool.c.spooled_at > bindparam("since"))
+    .order_by(_spool.c.id)
+    .limit(literal_column("1"))
+)
+_LAST_SPOOL = Statement(select(func.max(_spool.c.id)))
 _PROCESSING: ColumnElement[bool] = literal_column(
     f"transmission.status = '{TransmissionStatus.PROCESSING}'"
 )
+
+
+def _sum_of(*names: str) -> Any:
+    tally = schema.owner_tally
+    chosen = tally.c.name.in_([literal_column(f"'{name}'") for name in names])
+    return select(func.coalesce(func.sum(tally.c.value), 0)).where(chosen).scalar_subquery()
+
+
+# Out of the counters: there may be a million spools that wait for their reports.
 _ACTIVE = Statement(
     select(
-        select(func.sum(schema.owner_tally.c.value))
-        .where(literal_column("owner_tally.name = 'transmission_active'"))
-        .scalar_subquery(),
-        select(func.count())
-        .select_from(_spool.join(_transmission, _transmission.c.id == _spool.c.transmission_id))
-        .where(_OPEN, _PROCESSING)
-        .scalar_subquery(),
+        _sum_of("transmission_active"),
+        _sum_of("spool_total") - _sum_of("spool_success", "spool_failed"),
         select(func.max(_transmission.c.id)).scalar_subquery(),
     )
 )

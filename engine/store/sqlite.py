@@ -263,11 +263,15 @@ class SqliteStore:
         """See ``Store.interrupted_spools``."""
         return await self._readers.run(reports.interrupted_spools, node_id, limit)
 
+    async def first_spool_since(self, since: datetime, after_id: int) -> int:
+        """See ``Store.first_spool_since``."""
+        return await self._readers.run(reports.first_spool_since, since, after_id)
+
     async def overdue_spools(
-        self, node_id: int, spooled_by: datetime, after_id: int, limit: int
+        self, node_id: int, after_id: int, before_id: int, limit: int
     ) -> list[Interrupted]:
         """See ``Store.overdue_spools``."""
-        return await self._readers.run(reports.overdue_spools, node_id, spooled_by, after_id, limit)
+        return await self._readers.run(reports.overdue_spools, node_id, after_id, before_id, limit)
 
     async def orphaned_transmissions(self, idle_since: datetime, limit: int) -> list[Transmission]:
         """See ``Store.orphaned_transmissions``. Looks through the table a portion at a time."""

@@ -34,14 +34,23 @@ class RecoverySuite:
         begun = await scene.begin(await scene.members(4))
         await scene.finish(begun[1])
         keys = [begun[place].spool_id for place in (0, 2, 3)]
-        found = await scene.store.overdue_spools(1, AT, 0, 10)
+        end = keys[-1] + 1
+        found = await scene.store.overdue_spools(1, 0, end, 10)
         assert [one.spool.id for one in found] == keys
         assert all(one.transmission.id == one.spool.transmission_id for one in found)
-        young = AT - timedelta(microseconds=1)
-        assert await scene.store.overdue_spools(1, young, 0, 10) == []
-        assert await scene.store.overdue_spools(2, AT, 0, 10) == []
-        page = await scene.store.overdue_spools(1, AT, keys[0], 1)
+        assert await scene.store.overdue_spools(1, 0, keys[0], 10) == []
+        assert await scene.store.overdue_spools(2, 0, end, 10) == []
+        page = await scene.store.overdue_spools(1, keys[0], end, 1)
         assert [one.spool.id for one in page] == keys[1:2]
+
+    async def test_the_first_spool_since(self, scene: Scene) -> None:
+        assert await scene.store.first_spool_since(AT, 0) == 1
+        assert await scene.store.first_spool_since(AT, 7) == 8
+        begun = await scene.begin(await scene.members(3))
+        young = AT - timedelta(microseconds=1)
+        assert await scene.store.first_spool_since(AT, 0) == begun[-1].spool_id + 1
+        assert await scene.store.first_spool_since(young, 0) == begun[0].spool_id
+        assert await scene.store.first_spool_since(young, begun[0].spool_id) == begun[1].spool_id
 
     async def test_orphans_are_in_process_without_a_spool(self, scene: Scene) -> None:
         await scene.begin(await scene.members(2))
