@@ -78,17 +78,17 @@ def drop_intents(connection: sqlite3.Connection, intent_ids: Sequence[int]) -> N
         connection.execute(f"DELETE FROM intent WHERE id {_IN}", (_json(intent_ids),))  # noqa: S608
 
 
-def recover(connection: sqlite3.Connection, now: int) -> int:
-    """After a start: intents that nobody will answer any more become unknown; returns how many."""
-    count = 0
+def recover(connection: sqlite3.Connection, now: int) -> dict[int, list[Row]]:
+    """After a start: intents that nobody will answer any more become unknown, by provider."""
+    lost: dict[int, list[Row]] = {}
     for (blob,) in connection.execute("SELECT segments FROM intent").fetchall():
         intents = msgspec.msgpack.decode(blob, type=Intents)
         known = {part.key for part in by_keys(connection, intents.keys)}
         rows = [row for row in _lost(intents, now) if row[0] not in known]
         insert(connection, rows)
-        count += len(rows)
+        lost.setdefault(intents.provider_id, []).extend(rows)
     connection.execute("DELETE FROM intent")
-    return count
+    return lost
 
 
 def _lost(intents: Intents, now: int) -> Iterator[Row]:

@@ -66,7 +66,15 @@ class Tracker:
     async def open(self) -> None:
         """Read what the last run left: what was under way then is unknown now."""
         now = self._now()
-        lost = await self._journal.write(lambda connection: bookings.recover(connection, now))
+
+        def work(connection: sqlite3.Connection) -> int:
+            lost = bookings.recover(connection, now)
+            for provider_id, rows in lost.items():
+                # The receipt of a part may have come while its answer was still awaited.
+                matching.take_waiting(connection, provider_id, rows, None, now)
+            return sum(map(len, lost.values()))
+
+        lost = await self._journal.write(work)
         if lost:
             log.warning("smpp_segments_unknown_after_restart", segments=lost)
 
@@ -255,7 +263,7 @@ class Tracker:
     async def _round(self, query: Query) -> float:
         """Everything that is due; returns how long there is nothing to do, at most a tick."""
         now, again = self._now(), self._again()
-        due = await self._journal.write(lambda connection: timers.collect(connection, now, again))
+        due = await self._write(lambda connection: timers.collect(connection, now, again))
         self._orphans = due.orphans
         await self._hand_in(due.decided)
         if due.questions:
