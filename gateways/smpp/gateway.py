@@ -17,11 +17,12 @@ from engine.errors import InvalidError
 from engine.gateway import CallEnded, Inbox, Order, Progress
 from engine.model import Provider, Service, Spool
 from engine.results import Awaiting, Fate, node_failure
+from gateways.smpp import codec
 from gateways.smpp.inbound import Receiver
 from gateways.smpp.journal import Journal
 from gateways.smpp.link import CLOSE_S, Link
 from gateways.smpp.messenger import SmppMessenger, trunk_failure
-from gateways.smpp.pdu import Address
+from gateways.smpp.pdu import Address, Command
 from gateways.smpp.records import ReceiptState
 from gateways.smpp.settings import parse
 from gateways.smpp.tracker import Tracker
@@ -94,6 +95,17 @@ class SmppGateway:
             async with trio.open_nursery() as nursery:
                 for link in self._links.values():
                     nursery.start_soon(link.close)
+
+    def check(self, provider: Provider) -> None:
+        """Its settings, and whether a bind can hold its login (§4.1)."""
+        settings = parse(provider.settings)
+        try:
+            codec.bind(Command.BIND_TRANSCEIVER, provider.username, provider.password, settings)
+        except InvalidError as error:
+            # SMPP calls it system_id, an operator username.
+            name = "username" if error.field == "system_id" else error.field
+            reason = str(error).removeprefix(f"{error.field}: ")
+            raise InvalidError(f"{name}: {reason}", field=name) from None
 
     async def providers(self, providers: Mapping[int, Provider]) -> None:
         """Bind for those that are new, anew for those that changed; unbind from those gone."""

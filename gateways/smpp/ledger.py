@@ -120,6 +120,7 @@ class Ledger:
             ticket.status = answer.status
             ticket.at = at
             self._answered.append(ticket)
+            ticket.sink.refused()
         else:
             self._booked_late(answer, at)
         self._counts["refused"] += 1

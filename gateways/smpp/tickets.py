@@ -28,10 +28,14 @@ class Place(IntEnum):
 
 
 class Sink(Protocol):
-    """Who handed the tickets in. Both are called on Trio's thread and may not block."""
+    """Who handed the tickets in. All are called on Trio's thread and may not block."""
 
     def leaving(self) -> None:
         """One of its tickets is about to be written."""
+        ...
+
+    def refused(self) -> None:
+        """One of its tickets was refused for good; it comes as ``settled`` when that is durable."""
         ...
 
     def settled(self, tickets: Sequence[Ticket]) -> None:
@@ -68,6 +72,9 @@ class Bulk:
     def leaving(self) -> None:
         """Nobody asks."""
 
+    def refused(self) -> None:
+        """The others are messages of their own."""
+
 
 class Sending:
     """The parts of one message, waited for together.
@@ -98,13 +105,15 @@ class Sending:
             self._left = True
             self._on_leaving()
 
+    def refused(self) -> None:
+        """The other parts need not leave any more."""
+        self._on_refused(self)
+
     def settled(self, tickets: Sequence[Ticket]) -> None:
         """Count them; the last one wakes who waits."""
         self._open -= len(tickets)
         if not self._open:
             self.done.set()
-        elif any(ticket.place is Place.REFUSED for ticket in tickets):
-            self._on_refused(self)
 
     def count(self, place: Place) -> int:
         """How many of its tickets are there."""
