@@ -37,6 +37,7 @@ FIELDS: dict[str, Field] = {
                      "recording", "role", "schedule", "spool", "task", "template", "text",
                      "transmission")
     },
+    "do_not_contact_id": Field(1, "The number of a closed address."),
     "account_id": Field(1, "The number of an account; without it, the caller's default one."),
     "country_id": Field(49, "The country, as a number of the client's choice."),
     "language_id": Field("en", "The language, two letters."),
@@ -53,7 +54,8 @@ FIELDS: dict[str, Field] = {
     "last_name": Field("Lovelace", "Last name."),
     "phone": Field("+4930123456", "Telephone number; digits, + before an international one."),
     "email": Field("ada@example.com", "E-mail address."),
-    "address": Field("1 Analytical Way, London", "Postal address."),
+    "address": Field("1 Analytical Way, London", "Postal address; of `/do_not_contact`, a piece of "
+                     "the number or e-mail address."),
     "company": Field("Analytical Engines", "Company."),
     "custom1": Field("gold", "Free for the client; a text may hold `[contact:custom1]`."),
     "custom2": Field("renewal", "Free for the client."),
@@ -154,7 +156,7 @@ FIELDS: dict[str, Field] = {
     "tally": Field({"completed": 200, "failed": 50}, "Live counts by outcome."),
     "successful": Field(200, "Transmissions that are completed."),
     "failed": Field(50, "Transmissions that failed or cannot be sent."),
-    "reason": Field("busy", "What most failed attempts failed of."),
+    "reason": Field("busy", "What most failed attempts failed of; why an address is closed."),
     "retry_delays": Field({"busy": 60, "no_answer": 120, "failed": 30}, "Seconds until the next "
                           "try by outcome; the node's hold for those not named."),
     "ready": Field(1, "1 where a start would be taken."),
@@ -269,6 +271,13 @@ _THERE: dict[str, dict[str, Any]] = {
     "SmsFiguresView": {"parts": 750, "price": 52.5},
     "ResultView": {"type": "info", "name": "amd", "data": "human"},
     "SpoolView": {"response": ""},
+    "DoNotContactBody": {"reason": "asked for it by telephone"},
+    "DoNotContactView": {
+        "phone": "4930123456",
+        "email": "",
+        "reason": "STOP by SMS",
+        "service_flag": 4,
+    },
 }
 
 
@@ -276,6 +285,7 @@ _THERE: dict[str, dict[str, Any]] = {
 _LEFT_OUT: dict[str, frozenset[str]] = {
     "Credentials": frozenset({"email", "user_id"}),
     "ProviderBody": frozenset({"cps"}),
+    "DoNotContactBody": frozenset({"email"}),
     "TransmissionBody": frozenset({"phone", "email", "first_name", "last_name"}),
 }
 

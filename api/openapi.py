@@ -51,6 +51,7 @@ TAGS = {
     "campaigns": "Bulk: a program run over a group at a pace",
     "contacts": "People and numbers to reach",
     "dids": "Accounts that are direct inward numbers",
+    "do_not_contact": "Addresses that nothing may be sent to",
     "documents": "Fax messages",
     "emails": "E-mail transmissions",
     "extensions": "Accounts that are telephones",

@@ -15,6 +15,7 @@ import msgspec
 
 from engine.errors import InvalidError
 from engine.model import Service, SpoolStatus
+from engine.screening import bare_number
 from engine.store.base import Condition, Op, Query
 
 DEFAULT_LIMIT = 5000
@@ -57,6 +58,11 @@ def lowered(text: str) -> str:
     return string(text).lower()
 
 
+def bare(text: str) -> str:
+    """A piece of an address as lists of addresses hold it: no ``+`` or ``00``, small letters."""
+    return bare_number(string(text)).lower()
+
+
 def boolean(text: str) -> bool:
     """A flag: 1 or 0, also as words."""
     words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -92,6 +98,7 @@ SCHEMA: dict[Callable[[str], Any], dict[str, Any]] = {
     integer: {"type": "integer"},
     string: {"type": "string"},
     lowered: {"type": "string"},
+    bare: {"type": "string"},
     boolean: {"type": "integer", "enum": [0, 1]},
     epoch: {"type": "integer", "description": "Unix seconds"},
     service_bits: {"type": "integer", "minimum": 0, "maximum": _ALL_SERVICES},

@@ -12,6 +12,7 @@ from api.ictcore import (
     authenticate,
     campaigns,
     contacts,
+    do_not_contact,
     documents,
     groups,
     permissions,
@@ -34,7 +35,7 @@ from api.ictcore.translate import Guide
 from api.routing import Dialect
 
 RESOURCES = (
-    authenticate, contacts, groups, documents, recordings, templates,
+    authenticate, contacts, groups, do_not_contact, documents, recordings, templates,
     texts, programs, transmissions, spools, campaigns,
     providers, accounts, account_programs, schedules, statistics,
     users_csv, users, roles, permissions,

@@ -16,6 +16,7 @@ from engine.model import (
     Campaign,
     Contact,
     Document,
+    DoNotContact,
     Entity,
     Group,
     Program,
@@ -38,7 +39,8 @@ from tests.api.node import Node, sound
 from tests.api.permissions import ROLES
 
 KINDS: tuple[type[Entity], ...] = (
-    Account, Campaign, Contact, Document, Group, Program, Provider, Recording, Role, Spool,
+    Account, Campaign, Contact, Document, DoNotContact, Group, Program, Provider, Recording, Role,
+    Spool,
     SpoolResult, Subscription, Task, Template, Text, Transmission, User,
 )  # fmt: skip
 # All that one's own work can need, and the right to see everybody's of nothing.
@@ -100,6 +102,7 @@ async def _rows(node: Node, user: User, name: str) -> dict[str, int | str]:
         group.id, user.id, [ContactRow(phone=f"+43{user.id:09}", first_name=name)], now()
     )
     (linked,) = await store.export_contacts(group.id, 0, 10)
+    closed = await store.insert(DoNotContact(**own, address=f"{name}@example.com", reason=name))
     document = await store.insert(Document(**named))
     recording = await store.insert(Recording(**named))
     template = await store.insert(Template(**named, subject=name, body=name))
@@ -135,6 +138,7 @@ async def _rows(node: Node, user: User, name: str) -> dict[str, int | str]:
                  year="2999", note=name)
         )  # fmt: skip
     return {
+        "do_not_contact_id": closed.id,
         "account_id": account.id, "group_id": group.id, "contact_id": linked.contact.id,
         "document_id": document.id, "recording_id": recording.id, "template_id": template.id,
         "text_id": text.id, "program_id": program.id, "provider_id": provider.id,

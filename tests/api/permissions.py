@@ -53,6 +53,10 @@ PERMISSIONS: Table = {
     **dict(_plain("contact", "/contacts", "contact_id")),
     ("PUT", "/contacts/{contact_id}/link/{group_id}"): _needs("contact_create", "group_create"),
     ("DELETE", "/contacts/{contact_id}/link/{group_id}"): _needs("contact_delete", "group_delete"),
+    ("POST", "/do_not_contact"): _needs("contact_create"),  # ours
+    ("GET", "/do_not_contact"): _needs("contact_list"),  # ours
+    ("GET", "/do_not_contact/{do_not_contact_id}"): _needs("contact_read"),  # ours
+    ("DELETE", "/do_not_contact/{do_not_contact_id}"): _needs("contact_delete"),  # ours
     **dict(_plain("group", "/groups", "group_id")),
     ("GET", "/groups/{group_id}/contacts"): _needs("group_read", "contact_list"),
     # ICTCore asks for nothing but a login; an import makes contacts and an export lists them.

@@ -28,7 +28,8 @@ _PARAMETER = re.compile(r"\{(\w+)\}")
 DOCUMENT = document(DIALECTS.values())
 OWNED = frozenset(
     {
-        "account_id", "campaign_id", "contact_id", "did_id", "document_id", "extension_id",
+        "account_id", "campaign_id", "contact_id", "did_id", "do_not_contact_id",
+        "document_id", "extension_id",
         "group_id", "parent_id", "program_id", "provider_id", "recording_id", "spool_id",
         "template_id", "text_id", "transmission_id", "user_id", "username",
     }
