@@ -53,6 +53,7 @@ class Engine:
         self.clock = clock
         self.bus = Bus()
         self.catalog = Catalog(store, clock, config)
+        self.catalog.also_check(Provider, self._check_provider)
         self.accounts = Accounts(self.catalog)
         self.access = Access(store, clock)
         self.people = People(self.catalog, self.access, Passwords())
@@ -301,6 +302,11 @@ class Engine:
         self._dispatcher.replace_providers(providers)
         for kind, gateway in self._gateways.items():
             await gateway.providers({p.id: p for p in providers if p.type == kind})
+
+    def _check_provider(self, provider: Provider) -> None:
+        gateway = self._gateways.get(provider.type)
+        if gateway is not None:
+            gateway.check(provider)
 
     def health(self) -> dict[str, Any]:
         """Whether work can be taken, and why not."""

@@ -74,6 +74,7 @@ FAMILY: dict[type[Entity], str] = {
 _FIXED = frozenset({"id", "uid", "owner_id", "created_at", "updated_at", "status"})
 
 AfterDelete = Callable[[Any], Awaitable[None]]
+Check = Callable[[Any], None]
 
 _EDITABLE = frozenset({TransmissionStatus.PENDING, TransmissionStatus.FAILED})
 
@@ -89,6 +90,16 @@ class Catalog:
         # An edit reads, merges and writes; two of one kind at a time would lose one of them.
         self.edits: defaultdict[type[Entity], trio.Lock] = defaultdict(trio.Lock)
         self._after_delete: defaultdict[type[Entity], list[AfterDelete]] = defaultdict(list)
+        self._checks: defaultdict[type[Entity], list[Check]] = defaultdict(list)
+
+    def also_check(self, kind: type[Entity], refuse: Check) -> None:
+        """``refuse`` is asked before a row of this kind is stored; it raises ``InvalidError``."""
+        self._checks[kind].append(refuse)
+
+    def _check(self, entity: Entity) -> None:
+        check(entity)
+        for refuse in self._checks[type(entity)]:
+            refuse(entity)
 
     def after_delete(self, kind: type[Entity], follow: AfterDelete) -> None:
         """``follow`` is awaited with every row of this kind that was deleted."""
@@ -102,7 +113,7 @@ class Catalog:
         at = self.clock()
         entity = _replace(entity, owner_id=who.user_id, created_at=at, updated_at=at)
         entity = await self._complete(who, entity)
-        check(entity)
+        self._check(entity)
         return await self.store.insert(await self.secrets.sealed(entity))
 
     async def read(self, who: Principal, kind: type[E], entity_id: int) -> E:
@@ -136,7 +147,7 @@ class Catalog:
             allowed = allowed if merge is None else merge(row, allowed)
             row = _replace(row, **allowed, updated_at=self.clock())
             row = await self._complete(who, row)
-            check(hidden(row))
+            self._check(hidden(row))
             return await self.store.update(await self.secrets.sealed(row))
 
     async def delete(self, who: Principal, kind: type[Entity], entity_id: int) -> None:

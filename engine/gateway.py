@@ -194,6 +194,13 @@ class Gateway(Protocol):
         """
         ...
 
+    def check(self, provider: Provider) -> None:
+        """``InvalidError`` naming the field that this gateway can never work with.
+
+        Asked before a provider of its type is stored; secrets may be missing then.
+        """
+        ...
+
     async def providers(self, providers: Mapping[int, Provider]) -> None:
         """The active providers of this gateway's type, by id, whenever they change."""
         ...

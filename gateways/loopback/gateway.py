@@ -63,6 +63,10 @@ class LoopbackGateway:
             for call in tuple(self._up):
                 call.shut()
 
+    def check(self, provider: Provider) -> None:
+        """Its settings are a script."""
+        parse(provider.settings)
+
     async def providers(self, providers: Mapping[int, Provider]) -> None:
         """Forget the scripts of providers that are gone."""
         self._players = {id_: self._players[id_] for id_ in providers if id_ in self._players}

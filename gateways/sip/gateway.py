@@ -77,6 +77,9 @@ class SipGateway:
             finally:
                 self._open = False
 
+    def check(self, provider: Provider) -> None:
+        """What a trunk's fields may hold the engine knows; its settings are nobody's."""
+
     async def providers(self, providers: Mapping[int, Provider]) -> None:
         """Register with those that ask for it; leave those that are gone."""
         await self._registrations.update(providers)

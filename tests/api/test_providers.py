@@ -147,6 +147,17 @@ async def test_a_type_without_a_gateway_here_carries_nothing(node: Node) -> None
     assert (shown["active"], shown["service_flag"]) == (1, 15)
 
 
+async def test_what_its_gateway_cannot_work_with_is_refused(node: Node) -> None:
+    body = {"name": "l", "type": "loopback", "settings": {"bussy": 0.5}}
+    refused = await node.client.post("/providers", json=body)
+    assert (refused.status_code, "bussy" in refused.text) == (412, True)
+    provider = await made(node.client, "/providers", name="l", type="loopback")
+    changed = await node.client.put(f"/providers/{provider}", json={"settings": {"busy": -1}})
+    assert changed.status_code == 412
+    shown = (await node.client.get(f"/providers/{provider}")).json()
+    assert json.loads(shown["settings"] or "{}") == {}
+
+
 async def test_a_change_holds_at_once(node: Node) -> None:
     def trunks() -> dict[int, Any]:
         found: dict[int, Any] = node.engine.statistics()["dispatcher"]["trunks"]
@@ -168,7 +179,7 @@ async def test_a_change_holds_at_once(node: Node) -> None:
 async def test_secrets_in_settings_go_in_and_never_out(node: Node) -> None:
     settings = {"codec": "PCMA", "api_key": SECRET, "smtp": {"password": SECRET, "port": 25}}
     provider = await made(
-        node.client, "/providers", name="t", type="loopback", settings=json.dumps(settings)
+        node.client, "/providers", name="t", host="192.0.2.9", settings=json.dumps(settings)
     )
     path = f"/providers/{provider}"
     shown = (await node.client.get(path)).json()

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from engine.config import Config
 from engine.errors import InvalidError
+from engine.model import Provider
 from gateways.smpp import settings
+from gateways.smpp.gateway import SmppGateway
 from gateways.smpp.settings import SmppSettings, parse, status_table
 
 PAGE = Path(settings.__file__).with_name("PROVIDERS.md")
@@ -42,6 +45,23 @@ def test_what_cannot_be_is_refused_by_name(given: dict[str, Any], named: str) ->
     with pytest.raises(InvalidError, match=re.escape(named)) as refused:
         parse(given)
     assert refused.value.field == "settings"
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"username": "a" * 16}, "username"),
+        ({"username": "\u00e9"}, "username"),
+        ({"password": "123456789"}, "password"),
+        ({"settings": {"windw": 1}}, "settings"),
+    ],
+)
+def test_a_login_that_no_bind_can_hold_is_refused(fields: dict[str, Any], named: str) -> None:
+    gateway = SmppGateway(Config())
+    gateway.check(Provider(name="p", type="smpp", username="a" * 15, password="12345678"))  # noqa: S106
+    with pytest.raises(InvalidError) as refused:
+        gateway.check(Provider(name="p", type="smpp", **fields))
+    assert refused.value.field == named
 
 
 def test_statuses_are_numbers_however_they_are_written() -> None:
