@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 import trio
 
-from engine import screening
+from engine import do_not_contact, screening
 from engine.config import Config
 from engine.errors import NotFoundError, NotReadyError
 from engine.model import (
@@ -95,7 +95,7 @@ async def check_campaign(
     kind = PROGRAMS.get(program.type) if program else None
     service = kind.service if kind else Service.VOICE
     count = _Count(service, config.dial.allowed_prefixes)
-    complete = await _look_through(store, campaign, count, budget_s)
+    complete = await _look_through(store, campaign, service, count, budget_s)
     tally = await store.campaign_tally(campaign.id)
     retries = tally[TransmissionStatus.PENDING.value]
     preview = await _preview(store, config, campaign, program, count)
@@ -125,26 +125,38 @@ class _Count:
         self.skipped: Counter[str] = Counter()
         self.first: tuple[int, str] | None = None  # contact, destination
 
-    def add(self, address: Address) -> None:
+    def screen(self, address: Address) -> str:
+        """Where it would be sent to; "", and counted, where it would not be sent at all."""
         destination, cause = screening.screen_address(
             address.phone, address.email, self._service, self._allowed_prefixes
         )
         if cause:
             self.skipped[cause] += 1
-            return
+            return ""
+        return destination
+
+    def add(self, contact_id: int, destination: str) -> None:
         self.dialable += 1
         if self.first is None:
-            self.first = (address.contact_id, destination)
+            self.first = (contact_id, destination)
 
 
-async def _look_through(store: Store, campaign: Campaign, count: _Count, budget_s: float) -> bool:
+async def _look_through(
+    store: Store, campaign: Campaign, service: Service, count: _Count, budget_s: float
+) -> bool:
     """Count whom the campaign has not taken, from where it stands; False where time ran out."""
     after = campaign.cursor
     with trio.move_on_after(budget_s):
         while True:
             found = await store.untried_addresses(campaign.id, campaign.group_id, after, CHUNK)
-            for address in found:
-                count.add(address)
+            screened = {one: where for one in found if (where := count.screen(one))}
+            numbers = list(screened.values())
+            closed = await do_not_contact.among(store, campaign.owner_id, service, numbers)
+            for one, where in screened.items():
+                if where in closed:
+                    count.skipped[do_not_contact.CAUSE] += 1
+                else:
+                    count.add(one.contact_id, where)
             if len(found) < CHUNK:
                 return True
             after = found[-1].link_id

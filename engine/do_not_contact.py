@@ -12,6 +12,7 @@ from engine.catalog import FAMILY, Catalog
 from engine.model import DoNotContact, Service
 from engine.results import screened
 from engine.screening import bare_address
+from engine.store.base import Store
 from engine.validation import check
 
 CAUSE = "do_not_contact"
@@ -21,6 +22,17 @@ REFUSED = screened(CAUSE)
 
 REMEMBERED = 50_000
 """Addresses closed last that are known without asking the store: more than can wait to be sent."""
+
+
+async def among(
+    store: Store, owner_id: int | None, service: Service, destinations: Sequence[str]
+) -> set[str]:
+    """Those of the destinations that are closed for this owner's service."""
+    if not destinations:
+        return set()
+    addresses = {one: bare_address(one, service) for one in destinations}
+    closed = await store.forbidden(owner_id, service, list(addresses.values()))
+    return {one for one, address in addresses.items() if address in closed}
 
 
 class DoNotContacts:
@@ -41,12 +53,8 @@ class DoNotContacts:
     async def among(
         self, owner_id: int | None, service: Service, destinations: Sequence[str]
     ) -> set[str]:
-        """Those of the destinations that are closed for this owner's service."""
-        if not destinations:
-            return set()
-        addresses = {one: bare_address(one, service) for one in destinations}
-        closed = await self._store.forbidden(owner_id, service, list(addresses.values()))
-        return {one for one, address in addresses.items() if address in closed}
+        """See ``among``."""
+        return await among(self._store, owner_id, service, destinations)
 
     def closed_lately(self, owner_id: int | None, service: Service, destination: str) -> bool:
         """Whether a destination was closed a short while ago; costs nothing while none was."""
