@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateways.smpp import codec
+from gateways.smpp.events import Queried
 from gateways.smpp.pdu import Command
+from gateways.smpp.queries import Queries
 from gateways.smpp.window import Sequences, Window
 
 _OK = 0
@@ -21,19 +23,19 @@ class Outbox:
 
     def __init__(self, timeout_s: float) -> None:
         self.submits = Window(timeout_s)
-        self.queries = Window(timeout_s)
+        self.queries = Queries(timeout_s)
         self.answer_octets = 0  # waiting to be taken, without submit_sm and query_sm
         self._sequences = Sequences(self._in_use)
         self._first: list[bytes] = []
         self._bulk: list[bytes] = []
 
     def _in_use(self, sequence: int) -> bool:
-        return sequence in self.submits or sequence in self.queries
+        return sequence in self.submits or sequence in self.queries.window
 
     @property
     def in_flight(self) -> int:
         """Submits and queries without an answer."""
-        return len(self.submits) + len(self.queries)
+        return len(self.submits) + len(self.queries.window)
 
     @property
     def has_output(self) -> bool:
@@ -66,7 +68,7 @@ class Outbox:
     def query(self, body: bytes, token: Any) -> int:
         """Write a query_sm body."""
         sequences = self._sequences.take(1)
-        self.queries.reserve(sequences, [token])
+        self.queries.window.reserve(sequences, [token])
         self._bulk.append(codec.frame(Command.QUERY_SM, _OK, sequences[0], body))
         return sequences[0]
 
@@ -77,10 +79,10 @@ class Outbox:
             output += self._bulk
             self._bulk = []
             self.submits.leave(now)
-            self.queries.leave(now)
+            self.queries.window.leave(now)
         return b"".join(output)
 
-    def withdraw(self) -> tuple[list[Any], list[Any]]:
-        """Tokens of the submits and of the queries that were not taken; they never will be."""
+    def withdraw(self) -> tuple[list[Any], list[Queried]]:
+        """Tokens of the submits, and the queries, that were not taken; they never will be."""
         self._bulk = []
         return self.submits.withdraw(), self.queries.withdraw()

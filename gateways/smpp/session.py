@@ -23,14 +23,14 @@ from gateways.smpp.events import (
     Delivered,
     Event,
     PeerUnbound,
-    Queried,
     Unanswered,
 )
 from gateways.smpp.framer import Framer, RawPdu
 from gateways.smpp.outbox import Outbox
 from gateways.smpp.pdu import Command, ProtocolError
+from gateways.smpp.pulse import Pulse
 from gateways.smpp.settings import SmppSettings
-from gateways.smpp.states import ALIVE, BOUND_BY, LISTENING, SENDING, TABLE, State, Step
+from gateways.smpp.states import ALIVE, BOUND_BY, LISTENING, SENDING, TABLE, Counts, State, Step
 
 MAX_UNANSWERED_DELIVERIES = 2000
 """Deliveries handed out and not answered yet; more are answered "later" (ESME_RX_T_APPN)."""
@@ -61,21 +61,6 @@ class Login(msgspec.Struct, frozen=True):
         return f"Login({self.system_id!r})"
 
 
-class Counts(msgspec.Struct):
-    """Totals since the session began."""
-
-    submitted: int = 0
-    unanswered: int = 0
-    late: int = 0
-    queried: int = 0
-    deliveries: int = 0
-    deliveries_refused: int = 0  # octets that are no deliver_sm, or too many at once
-    unknown_sequence: int = 0  # answers to nothing we asked
-    malformed: int = 0  # answers whose body could not be read
-    nacked: int = 0  # requests nobody here understands
-    nacks: int = 0  # generic_nack from the peer
-
-
 class Session:
     """One connection's life, from the bind to the end.
 
@@ -100,8 +85,7 @@ class Session:
         self._out = Outbox(settings.response_timeout_s)
         self._unsent: list[Any] = []
         self._unanswered_deliveries = 0
-        self._heard_at = now  # the last answer to anything of ours
-        self._link_sent_at = -math.inf  # our last enquire_link
+        self._pulse = Pulse(settings.enquire_link_s, settings.response_timeout_s, now=now)
         self._step: int | None = None  # our bind or unbind that waits
         self._step_deadline = math.inf
         self._by_peer = False
@@ -222,7 +206,7 @@ class Session:
         return min(
             self._step_deadline,
             self._out.submits.next_deadline(),
-            self._out.queries.next_deadline(),
+            self._out.queries.window.next_deadline(),
             self._link_due(),
         )
 
@@ -233,7 +217,7 @@ class Session:
         unanswered = self._out.submits.expire(now)
         self.counts.unanswered += len(unanswered)
         self._events += [Unanswered(token) for token in unanswered]
-        self._events += [Queried(token) for token in self._out.queries.expire(now)]
+        self._events += self._out.queries.expire(now)
         if now >= self._step_deadline:
             self._step_timed_out()
         elif now >= self._link_due():
@@ -249,18 +233,13 @@ class Session:
             self._close("the peer unbound", clean=True)
 
     def _link_due(self) -> float:
-        if self.state is State.OPEN:
-            return math.inf
-        if self._heard_at < self._link_sent_at:
-            return self._link_sent_at + self._settings.response_timeout_s
-        return self._heard_at + self._settings.enquire_link_s
+        return math.inf if self.state is State.OPEN else self._pulse.due()
 
     def _enquire(self, now: float) -> None:
-        """§4.11: only an answer shows that the peer still reads us; requests of its own do not."""
-        if self._heard_at < self._link_sent_at:
+        if self._pulse.asked:
             self._close("no answer to enquire_link", clean=False)
             return
-        self._link_sent_at = now
+        self._pulse.ask(now)
         self._out.request(Command.ENQUIRE_LINK)
 
     # --- PDUs
@@ -274,7 +253,7 @@ class Session:
             if command != _SUBMIT_RESP:
                 self._others(pdu, now)
                 continue
-            self._heard_at = now
+            self._pulse.heard_at = now
             try:
                 found = message_id(body)
             except ProtocolError:  # the status alone says what was decided
@@ -302,7 +281,7 @@ class Session:
         if self.closed:
             return
         if command & _RESPONSE:
-            self._heard_at = now
+            self._pulse.heard_at = now
         handler = self._HANDLERS.get(command)
         if handler is not None:
             handler(self, pdu, now)
@@ -357,30 +336,11 @@ class Session:
 
     def _query_answered(self, pdu: RawPdu, _: float) -> None:
         _, status, sequence, body = pdu
-        token = self._query_token(sequence)
-        if token is not None:
-            self._events.append(self._queried(token[0], status, body))
-
-    def _query_token(self, sequence: int) -> tuple[Any] | None:
-        """The token in a tuple (it may be anything), None if nobody waits for this answer."""
-        try:
-            token, late = self._out.queries.answered(sequence)
-        except KeyError:
-            late = True
-        if late:
+        queried = self._out.queries.answered(sequence, status, body)
+        if queried is None:
             self.counts.unknown_sequence += 1
-            return None
-        return (token,)
-
-    def _queried(self, token: Any, status: int, body: bytes) -> Queried:
-        if status:
-            return Queried(token, status)
-        try:
-            message_id, final_date, state, error = codec.query_response(body)
-        except ProtocolError:
-            self.counts.malformed += 1
-            return Queried(token)
-        return Queried(token, status, message_id, state, error, final_date)
+        else:
+            self._events.append(queried)
 
     def _nacked(self, pdu: RawPdu, now: float) -> None:
         """§4.3: the answer to whatever had this sequence number."""
@@ -390,7 +350,7 @@ class Session:
             self._bind_refused(status)
         elif sequence == self._step and self.state is State.UNBINDING:
             self._close("unbound", clean=True)
-        elif sequence in self._out.queries:
+        elif sequence in self._out.queries.window:
             self._query_answered((0, status or RINVCMDID, sequence, body), now)
         else:
             self._answered_otherwise(sequence, status or RINVCMDID)
@@ -444,14 +404,14 @@ class Session:
         if not self._go(Step.CLOSE):
             return
         self._withdraw()
-        self._events += [Queried(token) for token in self._out.queries.clear()]
+        self._events += self._out.queries.clear()
         in_flight = tuple(self._out.submits.clear())
         self._events.append(Closed(reason, clean, in_flight, tuple(self._unsent)))
 
     def _withdraw(self) -> None:
         unsent, queries = self._out.withdraw()
         self._unsent += unsent
-        self._events += [Queried(token) for token in queries]
+        self._events += queries
 
     def _go(self, step: Step) -> bool:
         """Move on by the table; False where the step means nothing in this state."""

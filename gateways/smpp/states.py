@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import IntEnum, auto
 
+import msgspec
+
 from gateways.smpp.pdu import Command
 
 
@@ -51,3 +53,18 @@ TABLE: Mapping[tuple[State, Step], State] = {
     **{(state, Step.CLOSE): State.CLOSED for state in ALIVE | {State.OPEN}},
 }
 """Every change there is; a pair that is missing changes nothing."""
+
+
+class Counts(msgspec.Struct):
+    """Totals since the session began."""
+
+    submitted: int = 0
+    unanswered: int = 0
+    late: int = 0
+    queried: int = 0
+    deliveries: int = 0
+    deliveries_refused: int = 0  # octets that are no deliver_sm, or too many at once
+    unknown_sequence: int = 0  # answers to nothing we asked
+    malformed: int = 0  # answers whose body could not be read
+    nacked: int = 0  # requests nobody here understands
+    nacks: int = 0  # generic_nack from the peer

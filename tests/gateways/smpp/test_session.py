@@ -466,6 +466,7 @@ def test_query_is_answered() -> None:
     [
         ((Command.QUERY_SM_RESP, 0x67, b""), 0x67),  # ESME_RQUERYFAIL
         ((Command.GENERIC_NACK, 0x03, b""), 0x03),
+        ((Command.GENERIC_NACK, 0x00, b""), 0x03),
         ((Command.QUERY_SM_RESP, 0, b"no end"), None),
     ],
 )
@@ -494,6 +495,15 @@ def test_query_ends_with_the_session_whether_it_left_or_not() -> None:
 
 
 # --- the end
+
+
+@pytest.mark.parametrize(("status", "told"), [(0x02, 0x02), (0x00, 0x03)])
+def test_nack_never_means_accepted(status: int, told: int) -> None:
+    session = _bound()
+    (sequence,) = _submit(session, "a")
+    _read(session)
+    nack = pdu(Command.GENERIC_NACK, status, sequence)
+    assert session.feed(nack, 0.0) == [Answered("a", told)]
 
 
 def test_peer_unbinds_what_was_not_written_never_is() -> None:
