@@ -26,7 +26,10 @@ from engine.gateway import (
 )
 from engine.model import Provider, Service
 from engine.results import Fate, Result
+from gateways.smpp.codec import decode_short_message
 from gateways.smpp.gateway import SmppGateway
+from gateways.smpp.pdu import Command, Pdu, Tag
+from tests.gateways.smpp.faulty import pdu
 from tests.support import wait_until
 
 DEADLINE_S = 20.0
@@ -186,3 +189,14 @@ def order_of(
         program=program or send,
         **{"caller_id": "4930123456", "ring_timeout_s": 5.0, **fields},
     )
+
+
+def receipt_of(submit: Pdu, sequence: int, message_id: str, *, stat: str = "DELIVRD") -> bytes:
+    """A deliver_sm that says ``stat`` of ``submit`` (§5.2.12, Appendix B)."""
+    message = decode_short_message(submit.body)
+    handset, sender = message.destination.digits.encode(), message.source.digits.encode()
+    text = f"id:{message_id} sub:001 dlvrd:001 stat:{stat} err:000 text:".encode()
+    reference = message.tlv(Tag.USER_MESSAGE_REFERENCE) or b""
+    head = b"\0\1\1" + handset + b"\0\1\1" + sender + b"\0\x04\0\0\0\0\0\0\0\0"
+    tlv = Tag.USER_MESSAGE_REFERENCE.to_bytes(2) + len(reference).to_bytes(2) + reference
+    return pdu(Command.DELIVER_SM, 0, sequence, head + bytes((len(text),)) + text + tlv)

@@ -18,8 +18,8 @@ import trio
 from engine.model import Provider, Service, Spool
 from engine.results import Awaiting, Disposition, Reached, Result
 from gateways.smpp.codec import decode_short_message
-from gateways.smpp.pdu import Command, Pdu, Tag
-from tests.gateways.smpp.desk import Delivery, Node, order_of, provider_of, running
+from gateways.smpp.pdu import Command, Pdu
+from tests.gateways.smpp.desk import Delivery, Node, order_of, provider_of, receipt_of, running
 from tests.gateways.smpp.faulty import Peer, faulty_smsc, pdu, submit_resp
 from tests.gateways.smpp.victim import number_of
 from tests.support import LOCALHOST
@@ -122,17 +122,6 @@ async def test_at_least_once_sends_the_unknown_ones_again_and_says_so(tmp_path: 
             assert ("info", "possible_duplicate", "1") in [
                 (row.type, row.name, row.data) for row in result.rows
             ]
-
-
-def receipt_of(submit: Pdu, sequence: int, message_id: str) -> bytes:
-    """A deliver_sm that says DELIVRD of ``submit`` (§5.2.12, Appendix B)."""
-    message = decode_short_message(submit.body)
-    handset, sender = message.destination.digits.encode(), message.source.digits.encode()
-    text = f"id:{message_id} sub:001 dlvrd:001 stat:DELIVRD err:000 text:".encode()
-    reference = message.tlv(Tag.USER_MESSAGE_REFERENCE) or b""
-    head = b"\0\1\1" + handset + b"\0\1\1" + sender + b"\0\x04\0\0\0\0\0\0\0\0"
-    tlv = Tag.USER_MESSAGE_REFERENCE.to_bytes(2) + len(reference).to_bytes(2) + reference
-    return pdu(Command.DELIVER_SM, 0, sequence, head + bytes((len(text),)) + text + tlv)
 
 
 async def test_a_receipt_settles_what_nobody_saw_the_answer_of(tmp_path: Path) -> None:
