@@ -9,7 +9,7 @@ from datetime import timedelta
 import msgspec
 
 from engine.model import Spool, SpoolStatus, Transmission, TransmissionStatus
-from engine.results import screened
+from engine.results import Awaiting, screened
 from engine.store.base import Begun, Candidate, Query
 from tests.suites.store_scene import AT, BUSY, Scene
 
@@ -28,7 +28,7 @@ class Walk:
         self.screened: Counter[int] = Counter()
         self.steps: list[Callable[[int], Awaitable[None]]] = [
             self.begin, self.end, self.busy, self.again, self.screen, self.remove, self.single,
-            self.note, self.edit,
+            self.note, self.edit, self.wait, self.resend,
         ]  # fmt: skip
 
     async def start(self) -> None:
@@ -64,9 +64,8 @@ class Walk:
 
     async def remove(self, pick: int) -> None:
         rows = await self.scene.store.find(Transmission, Query())
-        open_ones = {
-            one.transmission.id for one in await self.scene.store.interrupted_spools(1, 100)
-        }
+        asked = [one.spool_id for one in self.begun]
+        open_ones = {one.transmission.id for one in await self.scene.store.open_spools(asked)}
         closed = [row.id for row in rows if row.id not in open_ones]
         if closed and pick % 3 == 0:
             await self.scene.store.delete(Transmission, closed[pick % len(closed)])
@@ -78,6 +77,18 @@ class Walk:
     async def note(self, pick: int) -> None:
         if self.begun:
             self.scene.store.connected(self.begun[pick % len(self.begun)].spool_id, SOON)
+
+    async def wait(self, pick: int) -> None:
+        if self.begun:
+            accepted_at = SOON if pick % 2 else None
+            fate = Awaiting(accepted_at=accepted_at, closes_at=SOON)
+            key = self.begun[pick % len(self.begun)].spool_id
+            await self.scene.store.await_report(key, fate, SOON)
+
+    async def resend(self, pick: int) -> None:
+        if self.begun:
+            again = msgspec.structs.replace(BUSY, again=True)
+            await self.scene.finish(self.begun[pick % len(self.begun)], again, PENDING, SOON)
 
     async def edit(self, pick: int) -> None:
         rows = await self.scene.store.find(Transmission, Query())
