@@ -7,7 +7,7 @@ as it is (end).
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -35,6 +35,8 @@ _MOVES = {
 }
 
 Pairs = set[tuple[int | None, int]]
+Data = Counter[Sequence[str]]
+_NOTHING = Data()
 
 
 class _Held(msgspec.Struct):
@@ -232,6 +234,7 @@ def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> None:
     moves: dict[int, tuple[Any, ...]] = {}
     results: list[tuple[Any, ...]] = []
     uncounted: list[int] = []
+    collected = _collected(tx.connection, [key for key, state in states.items() if state[-1]])
     for outcome in outcomes:
         # Taken out: a second outcome of the same spool in this batch finds nothing.
         state = states.pop(outcome.spool_id, None)
@@ -243,7 +246,7 @@ def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> None:
             moves[move[0]] = move
             if outcome.result.again and move[1] == _PENDING.value:
                 uncounted.append(move[0])
-        results += _results(outcome, state)
+        results += _results(outcome, state, collected.get(outcome.spool_id, _NOTHING))
     hotsql.CLOSE_SPOOLS.run(tx.connection, spools)
     hotsql.MOVE_TRANSMISSIONS.run(tx.connection, list(moves.values()))
     _uncount(tx, uncounted)
@@ -292,7 +295,7 @@ def _closed(tx: Transaction, outcome: Outcome, state: Sequence[Any]) -> tuple[An
 
 
 def _moved(tx: Transaction, outcome: Outcome, state: Sequence[Any]) -> tuple[Any, ...] | None:
-    transmission_id, status, campaign_id, owner_id = state[3:]
+    transmission_id, status, campaign_id, owner_id = state[3:7]
     before, event = TransmissionStatus(status), _MOVES[outcome.transmission_status]
     # A row whose life was changed by other hands keeps it; the spool has its result all the same.
     if not may(before, event):
@@ -305,12 +308,25 @@ def _moved(tx: Transaction, outcome: Outcome, state: Sequence[Any]) -> tuple[Any
     return (transmission_id, after.value, cause, due_at, micros(outcome.at))
 
 
-def _results(outcome: Outcome, state: Sequence[Any]) -> list[tuple[Any, ...]]:
+def _results(outcome: Outcome, state: Sequence[Any], collected: Data) -> list[tuple[Any, ...]]:
     at, owner_id = micros(outcome.at), state[1]
-    return [
-        (owner_id, at, at, outcome.spool_id, row.type, row.name, row.data)
-        for row in outcome.result.rows
-    ]
+    new = []
+    for row in outcome.result.rows:
+        datum = (row.type, row.name, row.data)
+        if collected[datum]:
+            collected[datum] -= 1
+        else:
+            new.append((owner_id, at, at, outcome.spool_id, *datum))
+    return new
+
+
+def _collected(connection: sqlite3.Connection, spool_ids: Sequence[int]) -> dict[int, Data]:
+    """What spools that waited have already: a report may say it all again."""
+    found = defaultdict[int, Data](Data)
+    if spool_ids:
+        for spool_id, *datum in hotsql.COLLECTED.json(connection, [(key,) for key in spool_ids]):
+            found[spool_id][tuple(datum)] += 1
+    return found
 
 
 def _taken(connection: sqlite3.Connection, intents: Sequence[Intent]) -> Pairs:

@@ -101,6 +101,7 @@ def _open_spools() -> Bulk:
             _transmission.c.id.label("t_id"), _transmission.c.status.label("t_status"),
             _transmission.c.campaign_id.label("t_campaign_id"),
             _transmission.c.owner_id.label("t_owner_id"),
+            _spool.c.closes_at.is_not(None).label("waiting"),
         )
         .select_from(
             rows.join(_spool, _spool.c.id == rows.c.id).join(
@@ -113,9 +114,20 @@ def _open_spools() -> Bulk:
     return Bulk(rows, as_json(found))
 
 
+def _collected() -> Bulk:
+    """What was collected for spools so far."""
+    rows = source("id")
+    kept = schema.spool_result
+    found = select(kept.c.spool_id, kept.c.type, kept.c.name, kept.c.data).select_from(
+        rows.join(kept, kept.c.spool_id == rows.c.id)
+    )
+    return Bulk(rows, as_json(found))
+
+
 TAKEN = _taken()
 HELD = _held()
 OPEN_SPOOLS = _open_spools()
+COLLECTED = _collected()
 
 
 def _update(table: Table, names: str, constants: dict[str, Any]) -> Bulk:

@@ -86,7 +86,7 @@ def decide(
     done = [
         parts
         for parts in bookings.messages(connection, spool_ids).values()
-        if parts[0].progress == Progress.OPEN and aggregate.verdict(parts)
+        if aggregate.progress(parts) is Progress.OPEN and aggregate.verdict(parts)
     ]
     keys = [part.key for parts in done for part in parts]
     if keys:
@@ -165,15 +165,35 @@ class _Matching:
         hits: dict[int, list[ids.IdMode]] = {}
         for mode in self._known.modes():
             for key in self._by_id.get(ids.answer_key(receipt.message_id, mode) or "", ()):
-                if self._fits(self._parts[key], receipt):
+                if self._fits(self._parts[key], receipt) and self._likely(key, mode, receipt):
                     hits.setdefault(key, []).append(mode)
         if not hits:
             return None
-        # An SMSC may use an id twice within our memory: what still waits for a receipt comes first.
-        key = min(hits, key=lambda key: self._parts[key].state in _ARRIVED)
-        if len(hits) == 1 and len(hits[key]) == 1 and receipt.handset:
+        key = min(hits, key=lambda key: self._doubts(self._parts[key], receipt))
+        sure = len(hits) == 1 or self._parts[key].reference == receipt.reference
+        if sure and len(hits[key]) == 1 and receipt.handset:
             self._known = self._known.voted(hits[key][0])
         return self._parts[key]
+
+    @staticmethod
+    def _doubts(part: Part, receipt: Receipt) -> tuple[bool, bool]:
+        """What speaks against this part, of several that may be meant.
+
+        Until a mode is learned, the id of one part may be another part's in another spelling; the
+        reference, where it comes back, tells them apart. And an SMSC may use an id twice within our
+        memory: what still waits for a receipt comes first.
+        """
+        other = receipt.reference is not None and part.reference != receipt.reference
+        return other, part.state in _ARRIVED
+
+    def _likely(self, key: int, mode: ids.IdMode, receipt: Receipt) -> bool:
+        """While a mode is learned, an id in another spelling needs a reference that agrees.
+
+        Where one comes back at all: the answer with the very id may be on its way yet.
+        """
+        if self._known.certain or mode is ids.IdMode.EXACT or receipt.reference is None:
+            return True
+        return self._parts[key].reference == receipt.reference
 
     def _fits(self, part: Part, receipt: Receipt) -> bool:
         if not receipt.handset:
