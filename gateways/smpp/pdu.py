@@ -1,4 +1,8 @@
-"""The PDUs this gateway speaks, as frozen structs; clauses are SMPP 3.4's. Pure."""
+"""The PDUs this gateway speaks, as frozen structs; clauses are SMPP 3.4's. Pure.
+
+They hold numbers and octets, so no cycle can be made of them: ``gc=False`` keeps the collector from
+looking at each of the thousands that are under way.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +66,7 @@ class ProtocolError(Exception):
         self.fatal = fatal
 
 
-class Address(msgspec.Struct, frozen=True):
+class Address(msgspec.Struct, frozen=True, gc=False):
     """A party's address with type of number and numbering plan (§5.2.5, §5.2.6)."""
 
     digits: str = ""
@@ -70,7 +74,7 @@ class Address(msgspec.Struct, frozen=True):
     npi: int = 0
 
 
-class ShortMessage(msgspec.Struct, frozen=True, kw_only=True):
+class ShortMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The body of a submit_sm or deliver_sm (§4.4.1, §4.6.1), fields in the order of the wire.
 
     ``octets`` is the user data (with its header where ``esm_class`` says so), at most 254; times
@@ -97,7 +101,7 @@ class ShortMessage(msgspec.Struct, frozen=True, kw_only=True):
         return next((value for number, value in self.tlvs if number == tag), None)
 
 
-class Pdu(msgspec.Struct, frozen=True):
+class Pdu(msgspec.Struct, frozen=True, gc=False):
     """One PDU; ``body`` are the octets after the header."""
 
     command: int

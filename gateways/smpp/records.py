@@ -1,4 +1,7 @@
-"""What the journal keeps, and what passes between link, tracker and gateway."""
+"""What the journal keeps, and what passes between link, tracker and gateway.
+
+``gc=False``: no cycle can be made of numbers, octets and times, and there are many of them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ class SegmentState(StrEnum):
     FAILED = "failed"  # a final receipt other than delivered
 
 
-class Segment(msgspec.Struct, frozen=True, kw_only=True):
+class Segment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One part of one message, ready to be written: ``body`` is a submit_sm without its header.
 
     ``number`` runs from 1 to ``total``. ``destination`` is as on the wire. ``reference`` is its
@@ -35,7 +38,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     validity_s: float = 0.0
 
 
-class SegmentAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class SegmentAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the SMSC said to one part: ``status`` 0 and its ``message_id``, or a final error."""
 
     spool_id: int
