@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 
+from engine.events import TransmissionEnded
 from engine.model import Account, Contact, Program
 from engine.previews import preview
 from engine.programs import PROGRAMS
 from tests.api.node import Node, made, made_program
-from tests.support.engine import add_provider
+from tests.support.engine import DEADLINE_S, add_provider
 
 SERVICES = {
     "emailtofax": (8, "inbound"), "faxtoemail": (2, "inbound"), "receiveemail": (8, "inbound"),
@@ -18,7 +20,7 @@ SERVICES = {
     "sendfax": (2, "outbound"), "sendsms": (4, "outbound"), "voicemessage": (1, "outbound"),
     "voicetts": (1, "outbound"),
 }  # fmt: skip
-UNSENDABLE = sorted(set(SERVICES) - {"voicemessage"})
+UNSENDABLE = sorted(set(SERVICES) - {"voicemessage", "sendsms"})
 
 
 async def parameter_of(node: Node, kind: str) -> dict[str, Any]:
@@ -146,6 +148,31 @@ async def test_changes(node: Node) -> None:
     assert nowhere.status_code == 404
     kept = await node.client.put(f"/programs/{program}", json={"type": "sendfax", "text_id": ""})
     assert (kept.json()["type"], kept.json()["text_id"]) == ("sendsms", new["text_id"])
+
+
+async def test_a_short_message_goes_out_through_a_provider_that_carries_it(node: Node) -> None:
+    await add_provider(node.engine)
+    program = await made(
+        node.client, "/programs/sendsms", name="n", **await parameter_of(node, "sendsms")
+    )
+    sms = await made(node.client, "/transmissions", program_id=program, phone="100")
+    refused = await node.client.post(f"/transmissions/{sms}/send")
+    assert refused.status_code == 404
+    assert refused.json()["error"]["message"] == "No provider available"
+    await made(
+        node.client, "/providers", name="sms", type="loopback", service_flag=4,
+        settings={"receipt_s": 0.0},
+    )  # fmt: skip
+    with node.engine.bus.subscribe(100) as events:
+        sent = await node.client.post(f"/transmissions/{sms}/send")
+        assert sent.status_code in {200, 201}, sent.text
+        with trio.fail_after(DEADLINE_S):
+            while not isinstance(await events.get(), TransmissionEnded):
+                pass
+    status = await node.client.get(f"/transmissions/{sms}/status")
+    assert status.json() == {"status": "completed"}
+    [spool] = (await node.client.get(f"/transmissions/{sms}/spools")).json()
+    assert (spool["status"], spool["response"]) == ("completed", "delivered")
 
 
 async def test_what_a_running_campaign_says_is_not_changed_under_it(node: Node) -> None:
