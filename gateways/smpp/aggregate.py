@@ -146,6 +146,11 @@ def final(parts: Sequence[Part]) -> Result:
     return verdict(parts) or (_unknown(parts) if doubtful(parts) else _silent(parts))
 
 
+def progress(parts: Sequence[Part]) -> Progress:
+    """How far the message is; a part whose answer came after its end does not open it again."""
+    return Progress(max(part.progress for part in parts))
+
+
 def incomplete(parts: Sequence[Part]) -> bool:
     """Whether some parts have no row: they did not leave, or their answer is yet to come."""
     return len(parts) < parts[0].total

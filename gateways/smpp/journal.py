@@ -18,6 +18,7 @@ from engine.errors import UnavailableError
 from engine.store.reader import Readers
 from engine.store.transaction import domain_error, storage_failure
 from engine.store.writer import Job, Writer
+from gateways.smpp import parts
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -79,6 +80,8 @@ SCHEMA: tuple[str, ...] = (
         learned TEXT NOT NULL
     );
     """,
+    # 2: parts of messages that come in.
+    parts.SCHEMA,
 )
 """One script per version of the file, in order: to extend, add another at the end."""
 

@@ -144,7 +144,7 @@ def _word(text: str) -> str:
 
 
 def _first(text: str) -> str:
-    return _printable(text.split()[0]) if text.split() else ""
+    return _printable(text.split(maxsplit=1)[0]) if text.split() else ""
 
 
 def _printable(text: str) -> str:

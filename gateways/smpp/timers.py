@@ -52,7 +52,12 @@ def _look(connection: sqlite3.Connection, parts: list[Part], now: int, due: Due)
     """One message of which a part is due: it is over, or a question, or looked at again later."""
     late = [part for part in parts if part.due_at <= now]
     end = max(part.closes_at for part in parts)
-    if parts[0].progress == Progress.DECIDED or now >= end or _nobody_knows(parts, late):
+    progress = aggregate.progress(parts)
+    if progress is Progress.CLOSED:
+        purge_at = max(part.due_at for part in parts if part.progress == Progress.CLOSED)
+        bookings.advance(connection, [part.key for part in parts], progress, purge_at)
+        return
+    if progress is Progress.DECIDED or now >= end or _nobody_knows(parts, late):
         due.decided.append(parts)
         return
     due.questions.extend(
@@ -70,7 +75,7 @@ def _nobody_knows(parts: Sequence[Part], late: Sequence[Part]) -> bool:
 
 def half_sent(parts: Sequence[Part]) -> bool:
     """Whether some parts of an open message never left."""
-    waiting = parts[0].progress == Progress.OPEN
+    waiting = aggregate.progress(parts) is Progress.OPEN
     return waiting and aggregate.incomplete(parts) and aggregate.verdict(parts) is None
 
 

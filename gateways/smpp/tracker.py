@@ -8,9 +8,11 @@ message stays *decided* in the journal until the engine has taken its report.
 from __future__ import annotations
 
 import functools
+import math
 import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import structlog
@@ -33,13 +35,15 @@ log = structlog.get_logger("smpp")
 
 T = TypeVar("T")
 
+_due_at = itemgetter(Part.__struct_fields__.index("due_at"))
+
 Query = Callable[[int, str, Address], Awaitable[ReceiptState | None]]
 """Asks a provider for the state of a message id (query_sm, §4.8) sent from that address."""
 
 REPORT_AGAIN_S = 5.0
 """How long until a result that the engine did not take is handed in again."""
 
-_TICK_S = 1.0
+_TICK_S = 30.0  # calendar time can be set: the clock is looked at that often anyway
 _QUERY_DEADLINE_S = 60.0
 _QUERIES_AT_ONCE = 50
 
@@ -59,6 +63,7 @@ class Tracker:
         self._known: dict[int, ids.Learned | None] = {}
         self._inbox: Inbox | None = None
         self._wake = trio.Event()
+        self._next_at: float = math.inf  # when the next round is planned, as the journal counts
         self._counts: dict[int, Counter[str]] = {}
         self._orphans = 0
         self._fault = ""
@@ -152,6 +157,8 @@ class Tracker:
         )
         self._tally(provider_id, outcome)
         await self._hand_in(outcome.decided)
+        if outcome.decided:
+            self._plan(again)
 
     async def recall(self, spool_ids: Sequence[int]) -> Mapping[int, Fate]:
         """What is known of each of these spools after a restart; not in the journal: not sent."""
@@ -165,13 +172,14 @@ class Tracker:
             return found
 
         found = await self._journal.write(work)
+        self._plan(due)
         return {spool_id: _fate(found.get(spool_id)) for spool_id in spool_ids}
 
     async def run(self, inbox: Inbox, query: Query) -> None:
         """Watch the clock until cancelled: unknown ones, silence, reports not taken, old rows."""
         self._inbox = inbox
         while True:
-            self._wake = trio.Event()
+            self._wake, self._next_at = trio.Event(), math.inf
             try:
                 wait_s = await self._round(query)
                 self._fault = ""
@@ -217,9 +225,11 @@ class Tracker:
 
         outcome = await self._write(work)
         self._pending.leave([row[0] for row in rows])
+        if rows:
+            self._plan(min(map(_due_at, rows)))
         if outcome.matched or outcome.decided:
             self._tally(provider_id, outcome)
-            self._wake.set()
+            self._plan(now)
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """``work`` in a transaction that also forgets the intents nobody needs any more."""
@@ -268,8 +278,15 @@ class Tracker:
         await self._hand_in(due.decided)
         if due.questions:
             await self._ask(due.questions, query)
-        wait_s = _TICK_S if due.next_at is None else (due.next_at - self._now()) / 1000
-        return min(max(wait_s, 0.0), _TICK_S)
+        now = self._now()
+        self._next_at = min(self._next_at, math.inf if due.next_at is None else due.next_at)
+        return min(max((self._next_at - now) / 1000, 0.0), _TICK_S)
+
+    def _plan(self, due_at: int) -> None:
+        """Something is due then: wake the clock where it would sleep longer."""
+        if due_at < min(self._next_at, self._now() + _TICK_S * 1000):
+            self._next_at = due_at
+            self._wake.set()
 
     async def _ask(self, questions: Sequence[Part], query: Query) -> None:
         answers: list[tuple[int, ReceiptState]] = []
@@ -321,6 +338,6 @@ def _fixed(settings: SmppSettings) -> ids.Learned | None:
 def _fate(parts: list[Part] | None) -> Fate:
     if not parts:
         return results.not_sent()
-    closed = parts[0].progress != Progress.OPEN
+    closed = aggregate.progress(parts) is not Progress.OPEN
     final = aggregate.final(parts) if closed else None
     return final or aggregate.verdict(parts) or aggregate.awaiting(parts)
