@@ -27,8 +27,6 @@ MAX_OCTETS = 254
 """§5.2.22: longest short_message; what is longer goes into message_payload."""
 MAX_ADDRESS = 20
 MAX_MESSAGE_ID = 64
-NO_MESSAGE_ID = b"\0"
-"""Body of a deliver_sm_resp: message_id is unused and NULL (§4.6.2)."""
 
 Tlvs = tuple[tuple[int, bytes], ...]
 
@@ -62,13 +60,8 @@ def status_name(status: int) -> str:
     return _STATUS_NAMES.get(status, "")
 
 
-def header(command: int, status: int, sequence: int, body_length: int) -> bytes:
-    """The 16 octets before a body of that many octets (§5.1.1)."""
-    return _HEADER.pack(HEADER_SIZE + body_length, command, status, sequence)
-
-
 def frame(command: int, status: int, sequence: int, body: bytes = b"") -> bytes:
-    """A whole PDU."""
+    """A whole PDU: the 16 octets of §5.1.1 and the body."""
     return _HEADER.pack(HEADER_SIZE + len(body), command, status, sequence) + body
 
 

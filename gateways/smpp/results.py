@@ -236,26 +236,8 @@ def not_sent() -> Result:
     return _again(_result(_D.INTERRUPTED, "not_sent", _B.NODE, Reached.NOTHING))
 
 
-def not_bound(code: str = "") -> Result:
-    """No session with the SMSC in time: the next trunk may be tried."""
-    return _result(_D.FAILED, "not_bound", _B.PROVIDER, Reached.NOTHING, code)
-
-
-def invalid(field: str) -> Result:
-    """We could not make a PDU of it; ``field`` is that of the ``InvalidError``."""
-    known = {"source": _SENDER, "destination": _NUMBER}.get(field, _MESSAGE)
-    return _result(known.disposition, known.cause, known.blame, Reached.NOTHING, field)
-
-
-def gateway_closed() -> Result:
-    """The node is shutting down; none of it had left."""
-    return _result(_D.CANCELLED, "gateway_closed", _B.NODE, Reached.NOTHING)
-
-
-def _result(
-    disposition: Disposition, cause: str, blame: Blame, reached: Reached, code: str = ""
-) -> Result:
-    return Result(disposition=disposition, cause=cause, blame=blame, reached=reached, code=code)
+def _result(disposition: Disposition, cause: str, blame: Blame, reached: Reached) -> Result:
+    return Result(disposition=disposition, cause=cause, blame=blame, reached=reached)
 
 
 def _again(result: Result, *rows: ResultRow) -> Result:

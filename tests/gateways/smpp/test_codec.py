@@ -198,14 +198,13 @@ def test_a_template_has_no_reference_or_payload_of_its_own(tag: Tag) -> None:
 # --- the others
 
 
-def test_header_and_frame() -> None:
-    assert codec.header(Command.SUBMIT_SM, 0, 7, 3) == bytes.fromhex(
-        "00000013 00000004 00000000 00000007"
+def test_frame() -> None:
+    assert codec.frame(Command.SUBMIT_SM, 0, 7, b"abc") == bytes.fromhex(
+        "00000013 00000004 00000000 00000007 616263"
     )
     assert codec.frame(Command.GENERIC_NACK, 3, 9) == bytes.fromhex(
         "00000010 80000000 00000003 00000009"
     )
-    assert codec.frame(Command.DELIVER_SM_RESP, 0, 1, codec.NO_MESSAGE_ID)[:4] == b"\0\0\0\x11"
 
 
 def test_names() -> None:

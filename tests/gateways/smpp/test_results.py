@@ -185,11 +185,6 @@ SILENT = [
     (results.resent(), D.INTERRUPTED, "resent", R.PERSON, False, True),
     (results.no_receipt(), D.FAILED, "no_receipt", R.PERSON, False, False),
     (results.not_sent(), D.INTERRUPTED, "not_sent", R.NOTHING, False, True),
-    (results.not_bound("0x0e"), D.FAILED, "not_bound", R.NOTHING, True, False),
-    (results.gateway_closed(), D.CANCELLED, "gateway_closed", R.NOTHING, False, False),
-    (results.invalid("source"), D.REJECTED, "invalid_sender", R.NOTHING, False, False),
-    (results.invalid("destination"), D.INVALID, "invalid_number", R.NOTHING, False, False),
-    (results.invalid("octets"), D.REJECTED, "invalid_message", R.NOTHING, False, False),
 ]
 
 
@@ -199,10 +194,6 @@ def test_silence(row: tuple[Result, D, str, R, bool, bool]) -> None:
     assert (result.disposition, result.cause, result.reached) == (disposition, cause, reached)
     assert repeated(result) is again_later
     assert result.again is again
-
-
-def test_no_session_sends_it_to_the_next_trunk() -> None:
-    assert results.not_bound().trunk_failed
 
 
 def test_what_may_come_twice_says_so() -> None:
