@@ -19,7 +19,7 @@ import trio
 
 from engine.errors import UnavailableError
 from gateways.smpp.records import Segment
-from gateways.smpp.tickets import Place, Ticket, tell
+from gateways.smpp.tickets import Place, Sink, Ticket, tell
 
 log = structlog.get_logger("smpp")
 
@@ -87,10 +87,15 @@ class Feeder:
 
     # --- in -------------------------------------------------------------------------------------
     async def put(self, tickets: Sequence[Ticket]) -> None:
-        """Queue them together, as soon as there is room; cancelled = none was queued."""
+        """Queue them together, as soon as there is room; cancelled = none was queued.
+
+        Also returns when they are withdrawn.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
-        while not self._closed and self._live and self._live + len(tickets) > self._max_queue:
+        while self._full_for(tickets):
             await self._full.park()
+        if tickets[0].place is not Place.NEW:
+            return
         if self._closed:
             tell(self.withdraw(tickets))
             return
@@ -99,6 +104,12 @@ class Feeder:
         self._queue.extend(tickets)
         self._live += len(tickets)
         self._wake.set()
+
+    def _full_for(self, tickets: Sequence[Ticket]) -> bool:
+        """Whether they have to wait; those that were withdrawn need not."""
+        if self._closed or tickets[0].place is not Place.NEW:
+            return False
+        return self._live > 0 and self._live + len(tickets) > self._max_queue
 
     def put_back(self, tickets: Sequence[Ticket]) -> None:
         """They did not leave and their intent was taken back: the first to go, in their order."""
@@ -125,6 +136,8 @@ class Feeder:
         given_up = [ticket for ticket in tickets if ticket.place in _WITHDRAWABLE]
         ready = [ticket for ticket in given_up if ticket.place is Place.READY]
         self._live -= sum(ticket.place is Place.QUEUED for ticket in given_up)
+        if any(ticket.place is Place.NEW for ticket in given_up):
+            self._full.unpark_all()
         for ticket in given_up:
             ticket.place = Place.WITHDRAWN
         if ready:
@@ -140,9 +153,10 @@ class Feeder:
 
     # --- out ------------------------------------------------------------------------------------
     def poke(self) -> None:
-        """A bind may have room."""
+        """A bind may have room, or be gone; ``run`` is only woken where it has something to do."""
         self.pump()
-        self._wake.set()
+        if self._wanted() or self._waits_for_rate():
+            self._wake.set()
 
     def pump(self) -> None:
         """Give the binds what is ready, as far as they have room."""
@@ -154,9 +168,7 @@ class Feeder:
                 batch = self._next_ready(room)
                 if not batch:
                     return
-                for ticket in batch:
-                    ticket.place = Place.WRITTEN
-                    ticket.sink.leaving()
+                _leave(batch)
                 outlet.submit(batch, now)
 
     def _next_ready(self, most: int) -> list[Ticket]:
@@ -193,6 +205,15 @@ class Feeder:
         if (room := self._room()) > have:
             return min(MAX_BATCH, room - have + ahead)
         return ahead - have if have * 2 <= ahead else 0
+
+    def _waits_for_rate(self) -> bool:
+        """Whether there is something to send that a rate, or the lack of any bind, holds back."""
+        if not self._ready and not self._live:
+            return False
+        now = trio.current_time()
+        outlets = tuple(self._outlets())
+        limited = any(outlet.ready_at(now) < math.inf for outlet in outlets)
+        return limited or not any(outlet.reach() for outlet in outlets)
 
     def _room(self) -> int:
         now = trio.current_time()
@@ -283,6 +304,16 @@ class Feeder:
             "retrying": len(self._held),
             "journal_fault": self.fault,
         }
+
+
+def _leave(batch: Sequence[Ticket]) -> None:
+    """Neighbours of one sink are told of together: a campaign's batch has one sink."""
+    sink: Sink | None = None
+    for ticket in batch:
+        ticket.place = Place.WRITTEN
+        if ticket.sink is not sink:
+            sink = ticket.sink
+            sink.leaving()
 
 
 _WITHDRAWABLE = frozenset({Place.NEW, Place.QUEUED, Place.COMMITTING, Place.READY, Place.HELD})

@@ -209,7 +209,17 @@ class Ledger:
             return
         tickets, self._answered = self._answered, []
         late, self._late = self._late, []
-        answers = [_answer_of(ticket) for ticket in tickets] + late
+        answers = [
+            SegmentAnswer(
+                spool_id=ticket.segment.spool_id,
+                number=ticket.segment.number,
+                status=ticket.status,
+                message_id=ticket.message_id,
+                at=ticket.at,
+            )
+            for ticket in tickets
+        ]
+        answers += late
         await self._persist(lambda: self._books.answered(self._provider_id, answers))
         tell(tickets)
 
@@ -244,11 +254,6 @@ class Ledger:
     def statistics(self) -> dict[str, Any]:
         """What became of the segments, and how many ends wait to be written down."""
         return {"unbooked": self.backlog, **self._counts}
-
-
-def _answer_of(ticket: Ticket) -> SegmentAnswer:
-    assert ticket.at is not None  # noqa: S101 - set with its place
-    return _answer(ticket.segment, ticket.status, ticket.message_id, ticket.at)
 
 
 def _answer(segment: Segment, status: int, message_id: str, at: datetime) -> SegmentAnswer:

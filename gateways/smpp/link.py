@@ -26,12 +26,15 @@ from gateways.smpp.pdu import Address, Command
 from gateways.smpp.receipts import state_of
 from gateways.smpp.records import Receipt, ReceiptState, Segment
 from gateways.smpp.settings import SmppSettings
-from gateways.smpp.tickets import Bulk, Place, Sending, Ticket, tell
+from gateways.smpp.tickets import Bulk, Sending, Ticket, tell
 
 log = structlog.get_logger("smpp")
 
 CLOSE_S = 2 * DRAIN_S
 """For all the lines to drain and unbind, and for the journal to hear of it."""
+
+WATCH_S = 0.25
+"""How often messages that wait for a bind are looked through."""
 
 _CONNECTION = ("host", "port", "transport", "username", "password")
 
@@ -67,6 +70,7 @@ class Link:
         self._over = trio.Event()
         self._closing = False
         self._down_since = trio.current_time()
+        self._sendings: dict[Sending, tuple[float, float]] = {}
 
     # --- life -------------------------------------------------------------------------------------
     async def run(self) -> None:
@@ -76,6 +80,7 @@ class Link:
                 nursery.start_soon(self._feeder.run)
                 nursery.start_soon(self._ledger.run)
                 nursery.start_soon(self._intake.run)
+                nursery.start_soon(self._watch)
                 while not self._closing:
                     await self._serve()
                 with trio.move_on_after(DRAIN_S):
@@ -136,25 +141,30 @@ class Link:
         """Returns once every part came to rest and that is durable.
 
         What was not written is given up after ``patience_s`` without any bind, or after ``limit_s``
-        in all, or when this is cancelled. What was written ends by the SMSC's answer or by its
-        time-out, whoever waits for it.
+        in all (looked at every ``WATCH_S``), or when this is cancelled. What was written ends by
+        the SMSC's answer or by its time-out, whoever waits for it.
         """
-        give_up_at = trio.current_time() + limit_s
+        self._sendings[sending] = (patience_s, trio.current_time() + limit_s)
         try:
-            while not sending.done.is_set():
-                with trio.move_on_at(min(give_up_at, self._down_since + patience_s)):
-                    await self._queue(sending)
-                    await sending.done.wait()
-                if trio.current_time() >= min(give_up_at, self._down_since + patience_s):
-                    self.withdraw(sending)
-                    await sending.done.wait()
+            if self._down_since + patience_s > trio.current_time():
+                await self._feeder.put(sending.tickets)
+            else:
+                self.withdraw(sending)
+            await sending.done.wait()
         except trio.Cancelled:
             self.withdraw(sending)
             raise
+        finally:
+            del self._sendings[sending]
 
-    async def _queue(self, sending: Sending) -> None:
-        if sending.tickets[0].place is Place.NEW:
-            await self._feeder.put(sending.tickets)
+    async def _watch(self) -> None:
+        """Give up what waits in vain: a deadline for each message would cost more than the rest."""
+        while True:
+            await trio.sleep(WATCH_S)
+            now = trio.current_time()
+            for sending, (patience_s, give_up_at) in list(self._sendings.items()):
+                if now >= min(give_up_at, self._down_since + patience_s):
+                    self.withdraw(sending)
 
     def withdraw(self, sending: Sending) -> None:
         """Give up those of its parts that were not written."""

@@ -118,7 +118,7 @@ class SmppMessenger:
 
     def _accepted_at(self) -> datetime:
         tickets = self._tickets()
-        return max((ticket.at for ticket in tickets if ticket.at), default=self._clock())
+        return max(ticket.at for ticket in tickets)
 
     def _tickets(self) -> Sequence[Ticket]:
         return self._sending.tickets if self._sending is not None else ()

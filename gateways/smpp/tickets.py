@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from enum import IntEnum
 from typing import Protocol
 
 import trio
 
+from engine.model import EPOCH
 from gateways.smpp.records import Segment
 
 
@@ -46,7 +46,7 @@ class Sink(Protocol):
 class Ticket:
     """One segment and what became of it; the token of its submit_sm.
 
-    ``status`` and ``message_id`` are the SMSC's answer, ``at`` when it came.
+    ``status`` and ``message_id`` are the SMSC's answer, ``at`` when it came (EPOCH: it did not).
     """
 
     __slots__ = ("at", "message_id", "place", "segment", "sink", "status", "tries")
@@ -57,7 +57,7 @@ class Ticket:
         self.place = Place.NEW
         self.status = 0
         self.message_id = ""
-        self.at: datetime | None = None
+        self.at = EPOCH
         self.tries = 0
 
 
