@@ -11,7 +11,7 @@ from engine.auth import Principal
 from engine.catalog import FAMILY, Catalog
 from engine.model import DoNotContact, Service
 from engine.results import screened
-from engine.screening import bare_address
+from engine.screening import bare_spelling
 from engine.store.base import Store
 from engine.validation import check
 
@@ -30,7 +30,8 @@ async def among(
     """Those of the destinations that are closed for this owner's service."""
     if not destinations:
         return set()
-    addresses = {one: bare_address(one, service) for one in destinations}
+    spell = bare_spelling(service)
+    addresses = {one: spell(one) for one in destinations}
     closed = await store.forbidden(owner_id, service, list(addresses.values()))
     return {one for one, address in addresses.items() if address in closed}
 
@@ -46,7 +47,7 @@ class DoNotContacts:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._store = catalog.store
-        self._lately: dict[tuple[int | None, str], Service] = {}
+        self._lately: dict[tuple[int | None, str], int] = {}  # services, as bits
         catalog.after_delete(DoNotContact, self._reopen)
 
     # --- for whoever sends -----------------------------------------------------------------------
@@ -60,10 +61,9 @@ class DoNotContacts:
         """Whether a destination was closed a short while ago; costs nothing while none was."""
         if not self._lately:
             return False
-        address = bare_address(destination, service)
-        return any(
-            service & self._lately.get((owner, address), Service.NONE) for owner in (owner_id, None)
-        )
+        address = bare_spelling(service)(destination)
+        own = self._lately.get((owner_id, address), 0)
+        return bool(int(service) & (own | self._lately.get((None, address), 0)))
 
     # --- for whoever closes and opens ------------------------------------------------------------
     async def forbid(self, entry: DoNotContact) -> DoNotContact:
@@ -81,14 +81,14 @@ class DoNotContacts:
     def note(self, entry: DoNotContact) -> None:
         """An address was closed in the store."""
         key = (entry.owner_id, entry.address)
-        self._lately[key] = self._lately.pop(key, Service.NONE) | entry.service
+        self._lately[key] = self._lately.pop(key, 0) | int(entry.service)
         if len(self._lately) > REMEMBERED:
             del self._lately[next(iter(self._lately))]
 
     def forget(self, entry: DoNotContact) -> None:
         """An address was opened in the store."""
         key = (entry.owner_id, entry.address)
-        left = self._lately.pop(key, Service.NONE) & ~entry.service
+        left = self._lately.pop(key, 0) & ~int(entry.service)
         if left:
             self._lately[key] = left
 
@@ -96,7 +96,7 @@ class DoNotContacts:
     async def create(self, who: Principal, entry: DoNotContact) -> DoNotContact:
         """Close an address for the caller; the line there is, where it was closed already."""
         who.require(f"{FAMILY[DoNotContact]}_create")
-        address = bare_address(entry.address, entry.service)
+        address = bare_spelling(entry.service)(entry.address)
         entry = msgspec.structs.replace(entry, address=address, owner_id=who.user_id)
         check(entry)
         return await self.forbid(entry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from engine.model import Contact, Service
 
@@ -26,7 +26,7 @@ def bare_number(number: str) -> str:
     A number in a country's own spelling (``030 …``) is another one than its international form:
     which country it is of, nobody knows here.
     """
-    return _bare(_DECORATION.sub("", number))
+    return _bare(number if number.isalnum() else _DECORATION.sub("", number))
 
 
 def masked(number: str) -> str:
@@ -34,9 +34,13 @@ def masked(number: str) -> str:
     return number[:-4] + "*" * len(number[-4:])
 
 
-def bare_address(address: str, service: Service) -> str:
-    """The same for where a contact is reached by a service: an e-mail address in small letters."""
-    return bare_number(address) if service in _BY_NUMBER else address.strip().lower()
+def bare_spelling(service: Service) -> Callable[[str], str]:
+    """How lists spell where a contact is reached by a service."""
+    return bare_number if service & _BY_NUMBER else _bare_email
+
+
+def _bare_email(address: str) -> str:
+    return address.strip().lower()
 
 
 def screen(contact: Contact, service: Service, allowed_prefixes: Sequence[str]) -> tuple[str, str]:

@@ -138,7 +138,11 @@ def _spool(tx: Transaction, arrival: Arrival, transmission_id: int, own: dict[st
 def served(connection: sqlite3.Connection, number: str, program_type: str) -> list[Served]:
     """Active accounts with this bare number and their program of a type: DIDs first, then by id."""
     values = {"numbers": orjson.dumps(_forms(number)).decode(), "type": program_type}
-    return [Served(*row) for row in _SERVED.run_with(connection, values)]
+    for statement in (_SERVED, _SERVED_DECORATED):
+        found = [Served(*row) for row in statement.run_with(connection, values)]
+        if found:
+            return found
+    return []
 
 
 def _forms(number: str) -> tuple[str, ...]:
@@ -261,7 +265,7 @@ def _undecorated(column: Any) -> Any:
     return column
 
 
-def _served() -> Statement:
+def _served(phone: Any) -> Statement:
     numbers = func.json_each(bindparam("numbers")).table_valued("value")
     by_subscription = (
         select(func.min(_program.c.id))
@@ -285,14 +289,16 @@ def _served() -> Statement:
             _account.c.active,
             _account.c.type.in_([literal_column(f"'{kind}'") for kind in _NUMBERED]),
             literal_column("account.phone <> ''"),
-            _undecorated(_account.c.phone).in_(select(numbers.c.value)),
+            phone.in_(select(numbers.c.value)),
         )
         .order_by(_account.c.type != literal_column("'did'"), _account.c.id)
     )
 
 
 _NUMBERED = ("did", "account", "extension")
-_SERVED = _served()
+_SERVED = _served(_account.c.phone)
+# Looks at every account: only where none has the number in one of the plain forms.
+_SERVED_DECORATED = _served(_undecorated(_account.c.phone))
 
 
 def _forbidden() -> Statement:

@@ -337,8 +337,9 @@ for _table in (
 ):  # fmt: skip
     Index(f"ix_{_table.name}_owner_id", _table.c.owner_id)
 Index("ix_arrival_at", arrival.c.at)
-# Whose a number is that wrote to us.
+# Whose a number is that wrote to us, and which of ours it wrote to.
 _partial("ix_contact_phone", contact.c.phone, where="phone <> ''")
+_partial("ix_account_phone", account.c.phone, where="phone <> ''")
 Index("ux_contact_link", contact_link.c.group_id, contact_link.c.contact_id, unique=True)
 Index("ix_contact_link_order", contact_link.c.group_id, contact_link.c.link_id)
 Index("ix_contact_link_contact_id", contact_link.c.contact_id)

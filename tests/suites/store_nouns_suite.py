@@ -15,6 +15,7 @@ from engine.model import (
     CampaignStatus,
     Contact,
     Document,
+    DoNotContact,
     Entity,
     Group,
     Permission,
@@ -102,6 +103,7 @@ async def _every_noun(store: Store) -> list[Entity]:
              day="*/2", weekday="1,7", hour="9", minute="30", timezone="Asia/Karachi",
              recurring=True, weight=3, due_at=AT, expires_at=LATER, last_run=AT, note=ODD,
              **common),
+        DoNotContact(address=ODD, service=Service.SMS, reason=ODD, **common),
     ]  # fmt: skip
 
 

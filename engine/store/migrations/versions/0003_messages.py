@@ -26,7 +26,7 @@ def upgrade() -> None:
     )
     _do_not_contact()
     _arrival()
-    _contact_phone()
+    _phones()
 
 
 def _do_not_contact() -> None:
@@ -66,8 +66,9 @@ def _arrival() -> None:
     op.create_index("ix_arrival_at", "arrival", ["at"])
 
 
-def _contact_phone() -> None:
+def _phones() -> None:
     written = sa.text("phone <> ''")
-    op.create_index(
-        "ix_contact_phone", "contact", ["phone"], sqlite_where=written, postgresql_where=written
-    )
+    for table in ("contact", "account"):
+        op.create_index(
+            f"ix_{table}_phone", table, ["phone"], sqlite_where=written, postgresql_where=written
+        )
