@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.model import Contact, Service
-from engine.screening import normalise_number, screen
+from engine.screening import bare_number, bare_spelling, masked, normalise_number, screen
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,35 @@ def test_causes() -> None:
 def test_allow_list_ignores_how_international_is_written(phone: str) -> None:
     assert screen(Contact(phone=phone), Service.VOICE, ("+49",)) == (phone, "")
     assert screen(Contact(phone=phone), Service.VOICE, ("44",))[1] == "destination_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("written", "bare"),
+    [
+        ("+49 (30) 123-456", "4930123456"), ("004930123456", "4930123456"),
+        ("4930123456", "4930123456"), ("030/123", "030123"), ("ACME", "ACME"), ("", ""),
+        ("+0049 30", "4930"),
+    ],
+)  # fmt: skip
+def test_lists_compare_bare_numbers(written: str, bare: str) -> None:
+    assert bare_number(written) == bare
+    assert bare_number(bare) == bare
+    assert bare_spelling(Service.SMS)(written) == bare
+
+
+@given(digits=st.from_regex(r"[1-9][0-9]{5,14}", fullmatch=True))
+def test_all_spellings_of_a_number_are_one(digits: str) -> None:
+    spelled = {f"+{digits}", f"00{digits}", digits, f"+{digits[:2]} ({digits[2:4]}) {digits[4:]}"}
+    assert {bare_number(one) for one in spelled} == {digits}
+
+
+def test_lists_hold_mail_in_small_letters() -> None:
+    assert bare_spelling(Service.EMAIL)(" Ada@Example.COM ") == "ada@example.com"
+
+
+@pytest.mark.parametrize(
+    ("number", "masked_"),
+    [("+4917012345", "+491701****"), ("12345", "1****"), ("123", "***"), ("", "")],
+)
+def test_a_log_names_nobody(number: str, masked_: str) -> None:
+    assert masked(number) == masked_
