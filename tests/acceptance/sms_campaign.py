@@ -54,10 +54,8 @@ async def campaign(
     client: httpx.AsyncClient, who: list[Person], template: str, **fields: Any
 ) -> int:
     """Account, text, program, group, CSV of contacts, campaign; its id. Not started."""
-    account = await create(
-        client, "/accounts", "account_id",
-        {"type": "did", "username": f"did{len(who)}", "phone": SENDER, "first_name": "Outspool"},
-    )  # fmt: skip
+    sender = {"type": "did", "username": "sender", "phone": SENDER, "active": 1}
+    account = await create(client, "/accounts", "account_id", sender)
     text = await create(
         client, "/messages/texts", "text_id", {"name": "hello", "data": template, "type": "plain"}
     )

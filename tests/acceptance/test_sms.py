@@ -155,7 +155,7 @@ async def test_what_handsets_send_is_read_at_smses(tmp_path: Path) -> None:
         node.client() as client,
     ):
         await sms.provider(client, smsc)
-        inbox = {"type": "did", "username": "in", "phone": sms.SENDER}
+        inbox = {"type": "did", "username": "in", "phone": sms.SENDER, "active": 1}
         account = await create(client, "/accounts", "account_id", inbox)
         await create(
             client, "/programs/receivesms", "program_id", {"name": "in", "account_id": account}

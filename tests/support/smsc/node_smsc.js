@@ -292,7 +292,8 @@ function textIn(session, command) {
     source_addr_ton: 1,
     source_addr_npi: 1,
     destination_addr: destination,
-    data_coding: null, // the package picks the alphabet
+    // The package picks the alphabet, and calls GSM "ASCII" (1), which is another one: it is 0.
+    data_coding: smpp.encodings.detect(text) === 'ASCII' ? 0 : null,
     short_message: text,
     ...fields,
   };
