@@ -328,5 +328,6 @@ class Engine:
             "passwords": self.people.passwords.statistics(),
             "reaper": self._reaper.statistics(),
             "schedules": self._firing.statistics(),
+            "do_not_contact": self.do_not_contact.statistics(),
             "campaigns_running": len(self._runners),
         }
