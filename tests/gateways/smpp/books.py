@@ -37,7 +37,11 @@ def clock() -> datetime:
 
 def segment(spool_id: int = 1, number: int = 1, total: int = 1, **fields: Any) -> Segment:
     """One part to ``PHONE``; its reference is its spool's number plus its own."""
-    known = {"destination": PHONE, "reference": spool_id + number - 1, "body": BODY} | fields
+    known: dict[str, Any] = {
+        "destination": PHONE,
+        "reference": spool_id + number - 1,
+        "body": BODY,
+    } | fields
     return Segment(spool_id=spool_id, number=number, total=total, **known)
 
 

@@ -396,16 +396,16 @@ async def test_at_least_once_sends_again_and_says_so(
         assert ("possible_duplicate", "1") in rows(result)
 
 
-@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("receipt_comes", ["early", "late"])
 async def test_a_receipt_settles_what_nobody_saw_the_answer_of(
-    path: Path, autojump_clock: trio.testing.MockClock, early: bool
+    path: Path, autojump_clock: trio.testing.MockClock, receipt_comes: str
 ) -> None:
     async with run(path) as books:
         await books.send(segment(), segment(2))
-        if early:
+        if receipt_comes == "early":
             await books.receive(receipt("77", reference=2))
         await books.lose(segment(), segment(2))
-        if not early:
+        if receipt_comes == "late":
             await books.receive(receipt("77", reference=2))
         await later(0.1)
         assert books.inbox.causes == [(2, "delivered")]
