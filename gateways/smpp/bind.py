@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -60,7 +61,9 @@ class Bind:
         self._over = trio.Event()
         self._connecting = trio.CancelScope()
         self._alarm = trio.CancelScope()
-        self._sending = trio.CancelScope()
+        self._alarm_at = math.inf  # asked of ``_alarm`` itself it would cost more than a look
+        self._writing = trio.CancelScope()
+        self._stalled_at = math.inf  # when what is being written takes too long
         self._closed: Closed | None = None
         self._octets = {"read": 0, "written": 0}
 
@@ -186,36 +189,33 @@ class Bind:
         await self._tell(session.eof(reason))
 
     async def _write(self, stream: trio.abc.Stream) -> None:
-        """Write what the session has until its end."""
-        session = self.session
-        while True:
-            self._wake = trio.Event()
-            if data := session.take_output(trio.current_time()):
-                self._changed()
-                if not await self._send(stream, data):
-                    return
-            elif session.closed or session.finished:
-                return
-            else:
-                await self._wake.wait()
-
-    async def _send(self, stream: trio.abc.Stream, data: bytes) -> bool:
-        """False when the connection takes nothing any more."""
-        limit_s = LINGER_S if self.session.closed else self._settings.response_timeout_s
-        reason = "the peer does not read"
+        """Write what the session has until its end, or until the connection takes nothing more."""
+        session, reason = self.session, "the peer unbound"
         try:
-            with trio.move_on_after(limit_s) as self._sending:
-                await stream.send_all(data)
-                self._octets["written"] += len(data)
-                return True
+            with self._writing:
+                while True:
+                    self._wake = trio.Event()
+                    if session.has_output:
+                        await self._send(stream)
+                    elif session.closed or session.finished:
+                        break
+                    else:
+                        await self._wake.wait()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             reason = f"connection: {error.__cause__ or error}"
-        await self._tell(self.session.eof(reason))
-        return False
+        await self._tell(session.eof(reason))
+
+    async def _send(self, stream: trio.abc.Stream) -> None:
+        now = trio.current_time()
+        data = self.session.take_output(now)
+        self._stalled_at = now + self._settings.response_timeout_s
+        self._changed()
+        await stream.send_all(data)
+        self._stalled_at = math.inf
+        self._octets["written"] += len(data)
 
     async def _part(self, stream: trio.abc.Stream) -> None:
         """Say that nothing more comes and let the peer read it, then close."""
-        await self._tell(self.session.eof("the peer unbound"))
         with trio.move_on_after(LINGER_S):
             if isinstance(stream, trio.SocketStream):
                 await _half_close(stream)
@@ -223,17 +223,23 @@ class Bind:
         await trio.aclose_forcefully(stream)
 
     async def _keep_time(self) -> None:
+        """Tick the session; end it where a write is stuck, for a peer has to read."""
         session = self.session
         while not session.closed:
-            with trio.CancelScope(deadline=session.deadline()) as self._alarm:
+            self._alarm_at = min(session.deadline(), self._stalled_at)
+            with trio.CancelScope(deadline=self._alarm_at) as self._alarm:
                 await trio.sleep_forever()
-            await self._tell(session.tick(trio.current_time()))
+            now = trio.current_time()
+            if now >= self._stalled_at:
+                await self._tell(session.eof("the peer does not read"))
+            await self._tell(session.tick(now))
             self._changed()
 
     def _changed(self) -> None:
         """The session may have output, or an earlier deadline than the timer sleeps for."""
-        deadline = self.session.deadline()
-        self._alarm.deadline = min(self._alarm.deadline, deadline)
+        deadline = min(self.session.deadline(), self._stalled_at)
+        if deadline < self._alarm_at:
+            self._alarm_at = self._alarm.deadline = deadline
         if self.session.has_output or self.session.finished:
             self._wake.set()
 
@@ -243,17 +249,23 @@ class Bind:
             return
         if isinstance(events[-1], Closed):
             self._end(events[-1])
-        async with self._turn:
+        if self._turn.locked():
+            await self._turn.acquire()
+        else:
+            self._turn.acquire_nowait()  # acquire would let the scheduler go round for every chunk
+        try:
             waiting = self._on_events(events)
             if waiting is not None:
                 await waiting
+        finally:
+            self._turn.release()
         if not self.session.in_flight:
             self._idle.set()
 
     def _end(self, closed: Closed) -> None:
         self._closed = closed
         self._alarm.cancel()
-        self._sending.deadline = min(self._sending.deadline, trio.current_time() + LINGER_S)
+        self._writing.deadline = trio.current_time() + LINGER_S
         self._wake.set()
 
 
