@@ -258,6 +258,13 @@ def claim_orphans(
     return [_receipts.decode(text) for (text,) in rows.fetchall()]
 
 
+def claim_all_orphans(connection: sqlite3.Connection, provider_id: int) -> list[Receipt]:
+    """Take out all of a provider's."""
+    statement = "DELETE FROM orphan WHERE provider_id = ? RETURNING receipt"
+    rows = connection.execute(statement, (provider_id,)).fetchall()
+    return [_receipts.decode(text) for (text,) in rows]
+
+
 def forget_orphans(connection: sqlite3.Connection, before: int) -> int:
     """Drop those received before then; returns how many are left."""
     connection.execute("DELETE FROM orphan WHERE received_at < ?", (before,))

@@ -23,6 +23,9 @@ _REPLACE = msgspec.structs.replace
 _ARRIVED = (State.DELIVERED, State.FAILED)
 
 
+_Hits = dict[int, list[ids.IdMode]]  # the keys of parts that may be meant, by which spelling
+
+
 class Matched(msgspec.Struct):
     """What a batch of receipts led to. ``decided``: messages whose result is certain now."""
 
@@ -45,7 +48,16 @@ def take(
 
     ``retry_at``: when decided messages are due again, should the engine not take their results.
     """
-    return _Matching(connection, provider_id, known).run(receipts, retry_at)
+    matching = _Matching(connection, provider_id, known)
+    outcome = matching.run(receipts, retry_at)
+    if matching.taught and (held := bookings.claim_all_orphans(connection, provider_id)):
+        _add(outcome, _Matching(connection, provider_id, known).run(held, retry_at))
+    return outcome
+
+
+def _add(total: Matched, more: Matched) -> None:
+    for name in Matched.__struct_fields__:
+        setattr(total, name, getattr(total, name) + getattr(more, name))
 
 
 def take_waiting(
@@ -121,6 +133,11 @@ class _Matching:
             bookings.keep_learned(self._connection, self._provider_id, self._known)
         return self._outcome
 
+    @property
+    def taught(self) -> bool:
+        """Whether this was the first to tell how ids compare: what was held can be told apart."""
+        return not self._before.votes and bool(self._known.votes)
+
     # --- reading
 
     def _read(self, receipts: Sequence[Receipt]) -> None:
@@ -144,8 +161,11 @@ class _Matching:
     # --- matching
 
     def _book(self, receipt: Receipt) -> bool:
-        """False where nothing matches."""
-        part = self._of_id(receipt) or self._of_reference(receipt)
+        """False where nothing matches, or where it cannot be told yet what does."""
+        hits = self._hits(receipt)
+        if self._undecided(hits, receipt):
+            return False
+        part = self._of_id(hits, receipt) or self._of_reference(receipt)
         if part is None:
             if receipt.state.final:
                 self._known = self._known.missed()
@@ -161,12 +181,27 @@ class _Matching:
             self._end(part, receipt)
         return True
 
-    def _of_id(self, receipt: Receipt) -> Part | None:
-        hits: dict[int, list[ids.IdMode]] = {}
+    def _hits(self, receipt: Receipt) -> _Hits:
+        hits: _Hits = {}
         for mode in self._known.modes():
             for key in self._by_id.get(ids.answer_key(receipt.message_id, mode) or "", ()):
                 if self._fits(self._parts[key], receipt) and self._likely(key, mode, receipt):
                     hits.setdefault(key, []).append(mode)
+        return hits
+
+    def _undecided(self, hits: _Hits, receipt: Receipt) -> bool:
+        """Whether the mode has to be learned first: each spelling names another part.
+
+        Messages to one number, or parts of one, with ids one after the other.
+        """
+        if len(hits) < 2 or self._known.votes:  # noqa: PLR2004 - one is no choice
+            return False
+        doubts = {key: self._doubts(self._parts[key], receipt) for key in hits}
+        least = min(doubts.values())
+        best = {tuple(hits[key]) for key, doubt in doubts.items() if doubt == least}
+        return len(best) > 1
+
+    def _of_id(self, hits: _Hits, receipt: Receipt) -> Part | None:
         if not hits:
             return None
         key = min(hits, key=lambda key: self._doubts(self._parts[key], receipt))

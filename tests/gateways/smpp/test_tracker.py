@@ -268,6 +268,17 @@ async def test_a_receipt_that_waits_survives_a_crash(
         assert books.inbox.causes == [(1, "delivered")]
 
 
+async def test_a_receipt_that_waits_settles_what_the_crash_made_unknown(
+    path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with run(path) as books:
+        await books.send(segment())
+        await books.receive(receipt("77", reference=1))
+    async with run(path) as books:
+        await later(0.1)
+        assert books.inbox.causes == [(1, "delivered")]
+
+
 async def test_a_receipt_of_somebody_else_is_forgotten_in_time(
     path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -352,6 +363,23 @@ async def test_ids_of_one_message_that_are_each_other_in_the_wrong_spelling(
             told = receipt(str(it.number + 8), reference=it.reference)
             await books.receive(told, settings=LEARNING)
         assert books.inbox.causes == [(1, "delivered")]
+
+
+@pytest.mark.parametrize("step", [1, -1, 5])
+@pytest.mark.parametrize("at_once", [1, 24])
+async def test_ids_of_one_message_in_another_spelling_without_a_reference(
+    path: Path, autojump_clock: trio.testing.MockClock, step: int, at_once: int
+) -> None:
+    """Until one of them can only be meant in one spelling, the others are held."""
+    sent = parts(1, 24)
+    async with run(path) as books:
+        await books.send(*sent, settings=LEARNING)
+        await books.accept(*((it, f"{it.number + 8:x}") for it in sent))
+        told = [receipt(str(9 + step * number % 24)) for number in range(24)]
+        for start in range(0, 24, at_once):
+            await books.receive(*told[start : start + at_once], settings=LEARNING)
+        assert books.inbox.causes == [(1, "delivered")]
+        assert await books.rows("orphan") == 0
 
 
 async def test_the_operators_word_is_taken_for_receipts_that_come_first(
