@@ -57,7 +57,7 @@ class PeerUnbound(msgspec.Struct, frozen=True):
 
 
 class Closed(msgspec.Struct, frozen=True):
-    """The session is over. ``clean``: after our own unbind.
+    """The session is over. ``clean``: after an unbind, ours or the SMSC's.
 
     ``in_flight`` are tokens whose PDU may have left (their outcome is unknown), ``unsent`` those
     whose PDU certainly did not.
