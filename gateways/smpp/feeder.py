@@ -114,6 +114,8 @@ class Feeder:
     def put_back(self, tickets: Sequence[Ticket]) -> None:
         """They did not leave and their intent was taken back: the first to go, in their order."""
         back = [ticket for ticket in tickets if ticket.place is Place.HELD]
+        if not back:
+            return
         if self._closed:
             tell(self.withdraw(back))
             return
