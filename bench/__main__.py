@@ -23,6 +23,7 @@ NAMES = {
     "pacing": "lag and count error of the pacer, CPM 1 to 60,000",
     "dial": "calls a second over real SIP, beside sipp in the same run",
     "ingest": "contacts a second by CSV through HTTP, beside csv and sqlite3 alone",
+    "sms": "submit_sm a second over SMPP, beside three libraries and Kannel in the same run",
     "concurrent": "calls up with audio at once, and how late their packets leave",
 }
 

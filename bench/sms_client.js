@@ -7,7 +7,6 @@ const smpp = require('smpp');
 const [host, port, window, seconds] = process.argv.slice(2);
 
 const session = smpp.connect({ host, port: Number(port) });
-session.socket.setNoDelay(true);
 let sent = 0;
 let unanswered = 0;
 let begun = 0n;

@@ -4,14 +4,14 @@ use strict;
 use warnings;
 
 use Net::SMPP;
-use Socket qw(IPPROTO_TCP TCP_NODELAY);
 use Time::HiRes qw(time);
 
 my ($host, $port, $window, $seconds) = @ARGV;
 my $smpp = Net::SMPP->new_transceiver(
-    $host, port => $port, system_id => 'outspool', password => 'secret', async => 0,
+    $host, port => $port, system_id => 'outspool', password => 'secret',
+    source_addr => '4930', source_addr_ton => 1, source_addr_npi => 1,
+    dest_addr_ton => 1, dest_addr_npi => 1,
 ) or die "cannot bind: $!";
-setsockopt $smpp, IPPROTO_TCP, TCP_NODELAY, 1;
 
 my ($sent, $unanswered, $begun) = (0, 0, time);
 while (1) {
@@ -20,8 +20,7 @@ while (1) {
         $unanswered += 1;
         $smpp->submit_sm(
             async => 1,
-            source_addr => '4930', source_addr_ton => 1, source_addr_npi => 1,
-            dest_addr_ton => 1, dest_addr_npi => 1, destination_addr => '4917' . (10000000 + $sent),
+            destination_addr => '4917' . (10000000 + $sent),
             short_message => 'Your table for two is booked for tonight at eight.',
         );
     }

@@ -49,6 +49,11 @@ async def ours(way: str, far: Far, window: int, seconds: float) -> Rate:
     return await measured((*OURS, HOST), far, window, seconds, way)
 
 
+async def whole_node(far: Far, contacts: int) -> Rate:
+    """A node's campaign over so many contacts; see ``sms_node``."""
+    return await measured((sys.executable, "-m", "bench.sms_node", HOST), far, contacts, 0)
+
+
 async def measured(
     command: tuple[str, ...], far: Far, window: int, seconds: float, *more: str
 ) -> Rate:
