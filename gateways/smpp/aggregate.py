@@ -189,10 +189,20 @@ def milliseconds(at: datetime) -> int:
     return int(at.timestamp() * 1000)
 
 
+def _perhaps_there(parts: Sequence[Part]) -> bool:
+    """Whether a person may have some of it."""
+    return any(
+        part.state in _PERHAPS_THERE
+        or ((slip := slip_of(part)) is not None and slip.state is ReceiptState.UNKNOWN)
+        for part in parts
+    )
+
+
 def _refused(parts: Sequence[Part]) -> Result:
     refused = next(part for part in parts if part.state == State.REFUSED)
-    partly = any(part.state in _PERHAPS_THERE for part in parts)
-    reached = Reached.PERSON if partly else Reached.NOTHING
+    left = any(part.state == State.FAILED for part in parts)
+    reached = Reached.NETWORK if left else Reached.NOTHING
+    reached = Reached.PERSON if _perhaps_there(parts) else reached
     return _told(results.refused(refused.status, reached=reached), parts)
 
 
@@ -204,9 +214,7 @@ def _received(parts: Sequence[Part]) -> Result:
     """Only called with a receipt for each part, or for those that failed before the end."""
     slips = [slip for part in parts if (slip := slip_of(part))]
     worst = max(slips, key=lambda slip: _SEVERITY.index(slip.state))
-    partly = any(part.state in _PERHAPS_THERE for part in parts) or any(
-        slip.state is ReceiptState.UNKNOWN for slip in slips
-    )
+    partly = _perhaps_there(parts)
     result = results.of_receipt(worst.state, worst.error, partly_delivered=partly)
     ended = moment(max(slip.at for slip in slips))
     return msgspec.structs.replace(_told(result, parts, worst), ended_at=ended)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -34,13 +33,20 @@ class Intents(msgspec.Struct, frozen=True, array_like=True):
     lifetimes_ms: list[int]
 
 
-_SOURCES = 4096  # senders are few; what is read once is kept
-
-
 class Batch:
     """Segments that were journalled together; ``left`` are those without an answer."""
 
-    __slots__ = ("flags", "grace_ms", "intent_id", "left", "provider_id", "unknown_ms", "wait_ms")
+    __slots__ = (
+        "_sender",
+        "_source",
+        "flags",
+        "grace_ms",
+        "intent_id",
+        "left",
+        "life_ms",
+        "provider_id",
+        "unknown_ms",
+    )
 
     def __init__(
         self, provider_id: int, segments: Sequence[Segment], settings: SmppSettings
@@ -49,13 +55,15 @@ class Batch:
         self.provider_id = provider_id
         self.left = {key_of(it.spool_id, it.number): it for it in segments}
         self.flags = int(aggregate.flags_of(settings))
-        self.wait_ms = int(settings.receipt_wait_s * 1000)
         self.grace_ms = int(settings.receipt_grace_s * 1000)
+        self.life_ms = int(settings.receipt_wait_s * 1000) + self.grace_ms
         self.unknown_ms = int(settings.unknown_wait_s * 1000)
+        self._sender, self._source = b"\xff", ""  # the octets that begin a body, and what they say
 
     def lifetime_ms(self, segment: Segment) -> int:
         """As ``aggregate.lifetime_s``."""
-        return (int(segment.validity_s * 1000) or self.wait_ms) + self.grace_ms
+        validity_s = segment.validity_s
+        return int(validity_s * 1000) + self.grace_ms if validity_s else self.life_ms
 
     def intents(self) -> Intents:
         """What the journal keeps of what is left."""
@@ -74,14 +82,18 @@ class Batch:
     def answered(self, key: int, answer: SegmentAnswer, now: int, keep_ms: int) -> Row:
         """The row of a segment that was accepted, or refused for good."""
         segment, status, state, progress = self.left[key], answer.status, 1, 0
-        closes = due = now + self.lifetime_ms(segment)
+        life_ms = self.lifetime_ms(segment) if segment.validity_s else self.life_ms
+        closes = due = now + life_ms
         if status:
             state = 2
         if self.flags & 4 or (status and segment.total == 1):
             due, progress = now + keep_ms, 2
         elif self.flags & 8:
             due = closes - self.grace_ms // 2
-        id_key = ids.key(answer.message_id)
+        message_id, body = answer.message_id, segment.body
+        id_key = ids.key(message_id)
+        if not body.startswith(self._sender):
+            self._sender, self._source = sender_of(body)
         return (
             key,
             self.provider_id,
@@ -91,9 +103,9 @@ class Batch:
             segment.total,
             segment.destination,
             segment.reference,
-            source_of(segment.body),
+            self._source,
             id_key,
-            "" if id_key == answer.message_id else answer.message_id,
+            "" if id_key == message_id else message_id,
             status,
             now,
             closes,
@@ -110,7 +122,7 @@ class Batch:
             total=segment.total,
             destination=segment.destination,
             reference=segment.reference,
-            source=source_of(segment.body),
+            source=sender_of(segment.body)[1],
             closes_at=now + self.lifetime_ms(segment),
             due_at=now + self.unknown_ms,
         )
@@ -211,20 +223,20 @@ def unknown_row(
     return (*head, "", "", 0, 0, closes_at, due_at)
 
 
-def source_of(body: bytes) -> str:
-    """The sender of a submit_sm: type, plan, address (§4.4.1: after the service type)."""
+def sender_of(body: bytes) -> tuple[bytes, str]:
+    """A submit_sm up to its sender, and that in words: type, plan, address (§4.4.1).
+
+    Campaigns have one sender: another body that begins with the same octets has the same.
+    """
     start = body.index(0) + 1
-    return _source(body[start : body.index(0, start + 2)])
+    end = body.index(0, start + 2)
+    ton, npi = body[start], body[start + 1]
+    return body[: end + 1], f"{ton} {npi} {body[start + 2 : end].decode('latin-1')}"
 
 
 def address(source: str) -> Address:
-    """``source_of`` as an address again; "" is no address."""
+    """Such words as an address again; "" is no address."""
     if not source:
         return Address()
     ton, npi, digits = source.split(" ", 2)
     return Address(digits, int(ton), int(npi))
-
-
-@functools.lru_cache(_SOURCES)
-def _source(octets: bytes) -> str:
-    return f"{octets[0]} {octets[1]} {octets[2:].decode('latin-1')}"
