@@ -21,6 +21,7 @@ from engine.model import (
     CampaignStatus,
     Contact,
     Document,
+    DoNotContact,
     Entity,
     Group,
     Permission,
@@ -171,6 +172,7 @@ VALID: dict[type[Entity], dict[str, Any]] = {
     Transmission: {"program_id": 1, "contact_id": 1},
     Account: {},
     Provider: {"name": "p", "host": "h"},
+    DoNotContact: {"address": "1"},
 }
 
 
