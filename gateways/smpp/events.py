@@ -19,7 +19,7 @@ class BindRefused(msgspec.Struct, frozen=True):
     status: int
 
 
-class Answered(msgspec.Struct, frozen=True):
+class Answered(msgspec.Struct, frozen=True, gc=False):
     """The answer to a submit_sm. ``late``: it had been given up as ``Unanswered`` before."""
 
     token: Any

@@ -133,14 +133,19 @@ class Intake:
         self.settings = settings
         self._clock = clock
         self._take_receipts = take_receipts
+        self._read: list[Receipt] = []  # of what waits in the lane, in its order
         self._receipts = _Lane("receipt", self._book)
         self._messages = _Lane("message", receiver.handle)
         self._receiver = receiver
 
     def take(self, bind: Bind, delivered: Delivered) -> None:
         """Have it made durable and answered."""
-        lane = self._receipts if self._receipt(delivered) else self._messages
-        lane.add((bind, delivered))
+        receipt = receipts.parse(delivered.message, self.settings, at=self._clock())
+        if receipt is None:
+            self._messages.add((bind, delivered))
+        else:
+            self._read.append(receipt)
+            self._receipts.add((bind, delivered))
 
     def replace(self, provider: Provider, settings: SmppSettings) -> None:
         """Read what comes from now on by these settings."""
@@ -151,11 +156,8 @@ class Intake:
         """A bind is over."""
         self._receiver.ended(bind)
 
-    def _receipt(self, delivered: Delivered) -> Receipt | None:
-        return receipts.parse(delivered.message, self.settings, at=self._clock())
-
     async def _book(self, batch: Sequence[Asked]) -> Sequence[int]:
-        found = [receipt for _, delivered in batch if (receipt := self._receipt(delivered))]
+        found, self._read = self._read[: len(batch)], self._read[len(batch) :]
         await self._take_receipts(found)
         return [0] * len(batch)
 
