@@ -86,6 +86,8 @@ class Learned(msgspec.Struct, frozen=True):
         """After a receipt that only ``mode`` could match."""
         if mode is not self.mode:
             return Learned(mode, 1)
+        if self.certain and not self.misses:
+            return self
         return Learned(mode, min(self.votes + 1, UNANIMOUS))
 
     def missed(self) -> Learned:
@@ -105,7 +107,7 @@ def same_number(one: str, other: str) -> bool:
 
     An address that is missing on one side says nothing against it.
     """
-    if not one or not other:
+    if one == other or not one or not other:
         return True
     shorter, longer = sorted((_bare(one), _bare(other)), key=len)
     return shorter == longer or (
