@@ -183,7 +183,13 @@ class SmppGateway:
         return first
 
     async def recall(self, spools: Sequence[Spool]) -> Mapping[int, Fate]:
-        """What the journal knows of spools that were open when the node went down."""
+        """What the journal knows of spools that were open when the node went down.
+
+        A journal that was lost must not be taken for one that says nothing was sent.
+        """
+        if self._journal.made:
+            log.error("smpp.journal_lost", spools=len(spools))
+            return {}
         return await self._tracker.recall([spool.id for spool in spools])
 
     async def _query(

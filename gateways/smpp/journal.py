@@ -90,6 +90,7 @@ class Journal:
     """The file at ``path``. ``inline``: no thread, for tests in virtual time (threads stop it)."""
 
     def __init__(self, path: Path, *, inline: bool = False) -> None:
+        self.made = False  # whether ``open`` had to make the file: it knows nothing of before
         self._path = path
         self._inline = inline
         self._connection: sqlite3.Connection | None = None
@@ -98,6 +99,7 @@ class Journal:
 
     async def open(self) -> None:
         """Make or migrate the file and take writes; ``UnavailableError`` where it cannot be."""
+        self.made = not self._path.exists()
         if self._inline:
             self._connection = connect(self._path)
             return

@@ -409,6 +409,16 @@ async def test_closing_waits_for_the_window_and_unbinds(tmp_path: Path) -> None:
                 assert fate.again, n
 
 
+async def test_a_lost_journal_is_not_taken_for_nothing_sent(tmp_path: Path) -> None:
+    """Then nobody knows: the engine closes the spools as interrupted and repeats none."""
+    spools = [Spool(id=n, transmission_id=n) for n in range(1, 4)]
+    async with running(tmp_path) as node:
+        assert await node.gateway.recall(spools) == {}
+    async with running(tmp_path) as node:
+        fates = await node.gateway.recall(spools)
+    assert [fate.cause for fate in fates.values() if isinstance(fate, Result)] == ["not_sent"] * 3
+
+
 async def test_closed_takes_nothing(tmp_path: Path) -> None:
     async with running(tmp_path) as node:
         gateway = node.gateway
