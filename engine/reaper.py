@@ -23,7 +23,7 @@ from engine.config import Config
 from engine.errors import UnavailableError
 from engine.events import of_outcome
 from engine.results import STUCK, Blame, Disposition, Reached, Result, node_failure
-from engine.store.base import Interrupted, Outcome, Store
+from engine.store.base import Interrupted, Outcome, Standing, Store
 
 log = structlog.get_logger("reaper")
 
@@ -100,7 +100,7 @@ class Reaper:
     async def _close_spools(self, ends: list[Interrupted], result: Result, count: str) -> None:
         results = {one.spool.id: result for one in ends}
         outcomes = await recovery.conclude(
-            self._store, self._config.retry, self._clock, ends, results
+            self._store, self._config.retry, self._clock, [one.standing for one in ends], results
         )
         await self._store.finish_spools(outcomes)
         self._counts[count] += len(outcomes)
@@ -109,9 +109,11 @@ class Reaper:
 
     async def _reap_transmissions(self, before: datetime) -> None:
         orphans = await self._store.orphaned_transmissions(before, BATCH)
-        policies = await recovery.effective_policies(self._store, self._config.retry, orphans)
-        for orphan in orphans:
-            outcome = recovery.closing(orphan, _stuck(), policies[orphan.id], self._clock())
+        rows = [Standing.of(orphan) for orphan in orphans]
+        policies = await recovery.effective_policies(self._store, self._config.retry, rows)
+        for row in rows:
+            policy = policies[row.transmission_id]
+            outcome = recovery.closing(row, _stuck(), policy, self._clock())
             await self._store.finish_transmission(outcome)
             self._counts["transmissions"] += 1
             self._tell(outcome)

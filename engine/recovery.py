@@ -19,9 +19,9 @@ from engine import retry, states
 from engine.clock import Clock
 from engine.config import RetryConfig
 from engine.gateway import Gateway
-from engine.model import Campaign, CampaignStatus, Provider, Spool, Transmission, TransmissionStatus
+from engine.model import Campaign, CampaignStatus, Provider, Spool, TransmissionStatus
 from engine.results import Awaiting, Fate, Result, interrupted
-from engine.store.base import Condition, Interrupted, Op, Outcome, Query, Store
+from engine.store.base import Condition, Interrupted, Op, Outcome, Query, Standing, Store
 
 log = structlog.get_logger("recovery")
 
@@ -69,7 +69,7 @@ async def settle(
                 nursery.start_soon(store.await_report, found.spool.id, fate, clock())
             else:
                 closed[found.spool.id] = fate
-    ends = [found for found in batch if found.spool.id in closed]
+    ends = [found.standing for found in batch if found.spool.id in closed]
     await store.finish_spools(await conclude(store, policy, clock, ends, closed))
 
 
@@ -106,16 +106,18 @@ async def conclude(
     store: Store,
     policy: RetryConfig,
     clock: Clock,
-    ends: Sequence[Interrupted],
+    ends: Sequence[Standing],
     results: Mapping[int, Result],
 ) -> list[Outcome]:
     """What follows from the results (by spool id) of spools that no job holds."""
-    policies = await effective_policies(store, policy, (one.transmission for one in ends))
+    policies = await effective_policies(store, policy, ends)
+    now = clock()
     outcomes: list[Outcome] = []
     for one in ends:
-        own = policies[one.transmission.id]
-        result = await bounded(store, one.transmission.id, results[one.spool.id])
-        outcomes.append(closing(one.transmission, result, own, clock(), one.spool.id))
+        result = results[one.spool_id]
+        if result.again:
+            result = await bounded(store, one.transmission_id, result)
+        outcomes.append(closing(one, result, policies[one.transmission_id], now))
     return outcomes
 
 
@@ -134,46 +136,39 @@ async def bounded(store: Store, transmission_id: int, result: Result) -> Result:
 
 
 async def effective_policies(
-    store: Store, policy: RetryConfig, transmissions: Iterable[Transmission]
+    store: Store, policy: RetryConfig, rows: Sequence[Standing]
 ) -> dict[int, RetryConfig | None]:
     """What holds for each transmission (by its id): its own delays over its campaign's.
 
     None: nobody would bring another try. Its contact is gone, or its campaign is over.
     """
-    rows = list(transmissions)
     ids = tuple({row.campaign_id for row in rows if row.campaign_id is not None})
     condition = Condition("id", Op.IN, ids)
     campaigns = await store.find(Campaign, Query(conditions=(condition,))) if ids else []
     delays = {campaign.id: campaign.retry_delays for campaign in campaigns}
     over = {one.id for one in campaigns if one.status is CampaignStatus.COMPLETED}
     return {
-        row.id: None
+        row.transmission_id: None
         if row.contact_id is None or row.campaign_id in over
         else retry.effective(policy, delays.get(row.campaign_id or 0, {}), row.retry_delays)
         for row in rows
     }
 
 
-def closing(
-    transmission: Transmission,
-    result: Result,
-    policy: RetryConfig | None,
-    now: datetime,
-    spool_id: int = 0,
-) -> Outcome:
+def closing(one: Standing, result: Result, policy: RetryConfig | None, now: datetime) -> Outcome:
     """The end of a transmission in process that no job holds, and of its spool where it has one.
 
     ``policy`` None: whatever the result, there is no other try.
     """
-    due_at = None if policy is None else _due_at(transmission, result, policy, now)
+    due_at = None if policy is None else _due_at(one, result, policy, now)
     if result.succeeded:
         event = states.Event.SUCCEED
     else:
         event = states.Event.RETRY if due_at else states.Event.FAIL
     return Outcome(
-        spool_id=spool_id,
-        transmission_id=transmission.id,
-        campaign_id=transmission.campaign_id,
+        spool_id=one.spool_id,
+        transmission_id=one.transmission_id,
+        campaign_id=one.campaign_id,
         result=result,
         transmission_status=states.advance(TransmissionStatus.PROCESSING, event),
         due_at=due_at,
@@ -181,15 +176,13 @@ def closing(
     )
 
 
-def _due_at(
-    transmission: Transmission, result: Result, policy: RetryConfig, now: datetime
-) -> datetime | None:
+def _due_at(one: Standing, result: Result, policy: RetryConfig, now: datetime) -> datetime | None:
     if result.again:
         return now
     return retry.decide(
         policy,
-        try_done=transmission.try_done,
-        try_allowed=transmission.try_allowed,
+        try_done=one.try_done,
+        try_allowed=one.try_allowed,
         result=result,
         now=now,
     )

@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+import orjson
 from sqlalchemy import ColumnElement, bindparam, func, literal_column, select, update
 
 from engine.model import Spool, SpoolStatus, Transmission
 from engine.results import Awaiting
 from engine.states import Event, advance
 from engine.store import hotsql, schema
-from engine.store.base import Interrupted
+from engine.store.base import Interrupted, Standing
 from engine.store.codec import maybe_micros, micros, new_uids, struct
 from engine.store.rows import columns
 from engine.store.statements import Bulk, Statement, as_json, source
@@ -65,13 +66,10 @@ def _waiting(one: Await) -> tuple[Any, ...]:
     return (one.spool_id, status, accepted_at, closes_at, fate.code, micros(one.at))
 
 
-def open_spools(connection: sqlite3.Connection, spool_ids: Sequence[int]) -> list[Interrupted]:
-    """Those without a result, with their transmissions."""
-    found: list[Interrupted] = []
-    for start in range(0, len(spool_ids), Bulk.LARGEST):
-        ids = ",".join(str(int(key)) for key in spool_ids[start : start + Bulk.LARGEST])
-        found += both(_AMONG.run(connection, ids=f"[{ids}]"))
-    return found
+def open_spools(connection: sqlite3.Connection, spool_ids: Sequence[int]) -> list[Standing]:
+    """Those without a result."""
+    found = _AMONG.json(connection, [(key,) for key in spool_ids])
+    return [Standing(*(*row, orjson.loads(delays))) for *row, delays in found]
 
 
 def unreported(
@@ -111,6 +109,25 @@ def _standing() -> Bulk:
     return Bulk(rows, as_json(found))
 
 
+def _among() -> Bulk:
+    rows = source("id")
+    found = (
+        select(
+            _spool.c.id, _transmission.c.id.label("t_id"), _transmission.c.campaign_id,
+            _transmission.c.contact_id, _transmission.c.try_done, _transmission.c.try_allowed,
+            _transmission.c.retry_delays,
+        )
+        .select_from(
+            rows.join(_spool, _spool.c.id == rows.c.id).join(
+                _transmission, _transmission.c.id == _spool.c.transmission_id
+            )
+        )
+        # +: by id, not by way of the index of open spools.
+        .where(literal_column(f"+spool.{schema.OPEN}"))
+    )  # fmt: skip
+    return Bulk(rows, as_json(found))
+
+
 def _await() -> Bulk:
     rows = source("id", "status", "connected_at", "closes_at", "code", "updated_at")
     return Bulk(
@@ -129,13 +146,7 @@ def _await() -> Bulk:
 
 
 _STANDING, _AWAIT = _standing(), _await()
-_given = func.json_each(bindparam("ids")).table_valued("value")
-_AMONG = Statement(
-    with_transmission().where(
-        _spool.c.id.in_(select(_given.c.value)),
-        literal_column(f"+spool.{schema.OPEN}"),
-    )
-)
+_AMONG = _among()
 _UNREPORTED = Statement(
     with_transmission()
     .where(

@@ -20,12 +20,13 @@ from engine.model import (
     Contact,
     Entity,
     Service,
-    Spool,
     Transmission,
     TransmissionStatus,
 )
 from engine.results import Awaiting, Result
 from engine.store.arrival import Doorkeeper
+from engine.store.standing import Interrupted as Interrupted  # noqa: PLC0414 - for our readers
+from engine.store.standing import Standing as Standing  # noqa: PLC0414
 
 E = TypeVar("E", bound=Entity)
 
@@ -139,13 +140,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     transmission_status: TransmissionStatus
     due_at: datetime | None
     at: datetime
-
-
-class Interrupted(msgspec.Struct, frozen=True, kw_only=True):
-    """A spool found without a result at start-up, with what a retry decision needs."""
-
-    spool: Spool
-    transmission: Transmission
 
 
 class ContactRow(msgspec.Struct, frozen=True, gc=False):
@@ -285,8 +279,8 @@ class Store(Doorkeeper, Protocol):
         """
         ...
 
-    async def open_spools(self, spool_ids: Sequence[int]) -> list[Interrupted]:
-        """Those of the spools that have no result yet, with their transmissions."""
+    async def open_spools(self, spool_ids: Sequence[int]) -> list[Standing]:
+        """Those of the spools that have no result yet."""
         ...
 
     async def unreported_spools(

@@ -26,6 +26,7 @@ from engine.store.base import (
     Interrupted,
     Outcome,
     Query,
+    Standing,
 )
 from engine.store.reader import Readers
 from engine.store.writer import Writer
@@ -201,7 +202,7 @@ class SqliteStore:
         """See ``Store.await_report``."""
         await self._writer.submit(Await(spool_id, fate, at))
 
-    async def open_spools(self, spool_ids: Sequence[int]) -> list[Interrupted]:
+    async def open_spools(self, spool_ids: Sequence[int]) -> list[Standing]:
         """See ``Store.open_spools``."""
         return await self._readers.run(awaiting.open_spools, spool_ids)
 

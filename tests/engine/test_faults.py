@@ -26,7 +26,7 @@ from engine.model import (
     Transmission,
     TransmissionStatus,
 )
-from engine.results import Result
+from engine.results import Fate
 from engine.store import open_store
 from engine.store.base import Condition, Intent, Op, Query, Store
 from gateways.loopback.gateway import LoopbackGateway
@@ -215,7 +215,7 @@ class BrokenGateway(LoopbackGateway):
         super().__init__()
         self.calls = 0
 
-    async def deliver(self, order: Order, progress: Progress) -> Result:
+    async def deliver(self, order: Order, progress: Progress) -> Fate:
         self.calls += 1
         if self.calls % 2:
             raise RuntimeError("a bug")

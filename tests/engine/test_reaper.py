@@ -26,7 +26,7 @@ from engine.model import (
     Transmission,
     TransmissionStatus,
 )
-from engine.results import Result
+from engine.results import Fate
 from engine.store import open_store
 from engine.store.base import Store
 from gateways.loopback.gateway import LoopbackGateway
@@ -55,7 +55,7 @@ class HeldGateway(LoopbackGateway):
         super().__init__()
         self.released = trio.Event()
 
-    async def deliver(self, order: Order, progress: Progress) -> Result:
+    async def deliver(self, order: Order, progress: Progress) -> Fate:
         await self.released.wait()
         return await super().deliver(order, progress)
 

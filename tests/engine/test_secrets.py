@@ -22,7 +22,7 @@ from engine.config import Config, SecretConfig, load
 from engine.errors import InvalidError
 from engine.gateway import Order, Progress
 from engine.model import Account, Entity, Provider
-from engine.results import Result
+from engine.results import Fate
 from engine.secrets import (
     FIELDS,
     KeyRing,
@@ -68,7 +68,7 @@ class Listening(LoopbackGateway):
         self.told = {id_: provider.password for id_, provider in providers.items()}
         await super().providers(providers)
 
-    async def deliver(self, order: Order, progress: Progress) -> Result:
+    async def deliver(self, order: Order, progress: Progress) -> Fate:
         self.dialled_with.add(order.provider.password)
         return await super().deliver(order, progress)
 

@@ -10,7 +10,7 @@ import pytest
 from engine.errors import ConflictError, UnavailableError
 from engine.model import Contact, Spool, SpoolResult, SpoolStatus, TransmissionStatus
 from engine.results import Awaiting, ResultRow
-from engine.store.base import Begun, Condition, Op, Outcome, Query
+from engine.store.base import Begun, Condition, Op, Outcome, Query, Standing
 from tests.suites.store_scene import ANSWERED, AT, BUSY, Scene
 
 PENDING = TransmissionStatus.PENDING
@@ -86,10 +86,11 @@ class AwaitingSuite:
         await scene.store.await_report(begun[0].spool_id, FATE, SOON)
         await scene.finish(begun[1])
         asked = [one.spool_id for one in begun] + [4711]
-        found = {one.spool.id: one for one in await scene.store.open_spools(asked)}
-        assert set(found) == {begun[0].spool_id, begun[2].spool_id}
-        assert found[begun[0].spool_id].transmission == await scene.transmission(begun[0])
-        assert found[begun[0].spool_id].spool == await self._spool(scene, begun[0])
+        found = await scene.store.open_spools(asked)
+        expected = [
+            Standing.of(await scene.transmission(one), one.spool_id) for one in (begun[0], begun[2])
+        ]
+        assert sorted(found, key=lambda one: one.spool_id) == expected
         assert await scene.store.open_spools([]) == []
 
     async def test_unreported_spools_earliest_first(self, scene: Scene) -> None:

@@ -65,7 +65,7 @@ class Walk:
     async def remove(self, pick: int) -> None:
         rows = await self.scene.store.find(Transmission, Query())
         asked = [one.spool_id for one in self.begun]
-        open_ones = {one.transmission.id for one in await self.scene.store.open_spools(asked)}
+        open_ones = {one.transmission_id for one in await self.scene.store.open_spools(asked)}
         closed = [row.id for row in rows if row.id not in open_ones]
         if closed and pick % 3 == 0:
             await self.scene.store.delete(Transmission, closed[pick % len(closed)])
