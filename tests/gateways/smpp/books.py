@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import trio
 import trio.testing
 
 from engine.errors import UnavailableError
 from engine.gateway import InboundText, Reception, Report
-from engine.results import Result
+from engine.results import Awaiting, Result
 from gateways.smpp.journal import Journal
 from gateways.smpp.pdu import Address
 from gateways.smpp.records import Receipt, ReceiptState, Segment, SegmentAnswer
@@ -24,6 +26,8 @@ SETTINGS = SmppSettings(
     validity_s=0, receipt_wait_s=1000, receipt_grace_s=200, unknown_wait_s=60, receipt_ids="exact"
 )
 LEARNING = SmppSettings(receipt_wait_s=1000, receipt_grace_s=200)
+AGAIN = msgspec.structs.replace(SETTINGS, unknown="at_least_once")
+LIFE_S = 1200  # of SETTINGS: receipt_wait_s and receipt_grace_s
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 PHONE = "4917012345678"
 # A submit_sm without header, as far as the sender: no service type, international, ISDN, "Acme".
@@ -150,3 +154,24 @@ async def opened(path: Path, nursery: trio.Nursery, **settings: Any) -> Books:
     nursery.start_soon(books.tracker.run, books.inbox, books.query)
     await trio.testing.wait_all_tasks_blocked()
     return books
+
+
+@asynccontextmanager
+async def run(path: Path, **settings: float) -> AsyncIterator[Books]:
+    """The gateway between a start and a crash: nothing is done at the end but what is done."""
+    async with trio.open_nursery() as nursery:
+        books = await opened(path, nursery, **settings)
+        yield books
+        nursery.cancel_scope.cancel()
+    await books.journal.aclose()
+
+
+def rows(result: Result | Awaiting) -> list[tuple[str, str]]:
+    """Its result rows, name and data."""
+    return [(row.name, row.data) for row in result.rows]
+
+
+async def later(seconds: float) -> None:
+    """Let time pass, and what it brings happen."""
+    await trio.sleep(seconds)
+    await trio.testing.wait_all_tasks_blocked()

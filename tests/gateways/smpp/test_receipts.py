@@ -170,17 +170,17 @@ tags = st.one_of(st.sampled_from(list(Tag)), st.integers(0, 0xFFFF))
     st.lists(st.tuples(tags, st.binary(max_size=80)), max_size=6),
     st.integers(0, 255),
     st.integers(0, 255),
-    st.booleans(),
+    st.sampled_from([SETTINGS, OPEN]),
 )
 def test_no_octets_are_too_strange(
     body: bytes,
     tlvs: list[tuple[int, bytes]],
     esm_class: int,
     coding: int,
-    classless: bool,
+    settings: SmppSettings,
 ) -> None:
     message = deliver(octets=body, tlvs=tuple(tlvs), esm_class=esm_class, data_coding=coding)
-    receipt = parse(message, OPEN if classless else SETTINGS, at=AT)
+    receipt = parse(message, settings, at=AT)
     if receipt is None:
         assert esm_class & 0x3C not in (0x04, 0x20)
         return
