@@ -51,10 +51,17 @@ class Stages(list[Stage]):
         self.append(stage)
 
 
+async def call(gateway: LoopbackGateway, this: Order, stages: Stages | None = None) -> Result:
+    """Deliver one call: its result is known at its end."""
+    result = await gateway.deliver(this, Stages() if stages is None else stages)
+    assert isinstance(result, Result)
+    return result
+
+
 async def deliver(script: Script, this: Order | None = None) -> tuple[Result, list[Stage], float]:
     """The result, the stages and the virtual seconds one delivery took."""
     stages, began = Stages(), trio.current_time()
-    result = await LoopbackGateway(script, seed=1).deliver(this or order(), stages)
+    result = await call(LoopbackGateway(script, seed=1), this or order(), stages)
     return result, list(stages), trio.current_time() - began
 
 
@@ -180,7 +187,7 @@ async def test_closing_the_gateway_ends_its_calls(autojump_clock: Any) -> None:
     results: list[Result] = []
 
     async def one() -> None:
-        results.append(await gateway.deliver(order(), Stages()))
+        results.append(await call(gateway, order()))
 
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as serving:
@@ -191,7 +198,7 @@ async def test_closing_the_gateway_ends_its_calls(autojump_clock: Any) -> None:
                 serving.cancel()
     ((cause, reached),) = [(result.cause, result.reached) for result in results]
     assert (cause, reached) == ("shutdown", Reached.NETWORK)
-    late = await gateway.deliver(order(), Stages())
+    late = await call(gateway, order())
     assert (late.cause, late.reached) == ("gateway_closed", Reached.NOTHING)
 
 
@@ -207,16 +214,16 @@ async def test_a_programs_own_mistake_is_not_hidden() -> None:
 
 async def test_a_provider_brings_its_own_script(autojump_clock: Any) -> None:
     gateway = LoopbackGateway(Script())
-    busy = await gateway.deliver(order(settings={"busy": 1.0}), Stages())
-    fails = await gateway.deliver(order(settings={"fail": 1.0}), Stages())
-    usual = await gateway.deliver(order(), Stages())
+    busy = await call(gateway, order(settings={"busy": 1.0}))
+    fails = await call(gateway, order(settings={"fail": 1.0}))
+    usual = await call(gateway, order())
     assert [r.cause for r in (busy, fails, usual)] == ["busy", "trunk_unavailable", "answered"]
     assert gateway.statistics()["busy"] == 1
     await gateway.providers({})
 
 
 async def test_a_provider_with_a_bad_script_says_so() -> None:
-    result = await LoopbackGateway().deliver(order(settings={"buzy": 1.0}), Stages())
+    result = await call(LoopbackGateway(), order(settings={"buzy": 1.0}))
     assert (result.disposition, result.cause) == (Disposition.FAILED, "invalid_settings")
 
 

@@ -89,9 +89,11 @@ class Delivery:
 
     async def run(self) -> Result:
         with trio.fail_after(DEADLINE_S):
-            self.result = await self._gateway.deliver(self.order, self.progress)
+            result = await self._gateway.deliver(self.order, self.progress)
+        assert isinstance(result, Result)
+        self.result = result
         self.done.set()
-        return self.result
+        return result
 
 
 async def play(media: Media, call: Call) -> None:
