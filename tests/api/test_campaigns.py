@@ -315,7 +315,7 @@ async def test_a_check_previews_the_words_of_the_first_contact(node: Node) -> No
 async def test_a_check_of_an_sms_campaign_says_what_it_costs(node: Node) -> None:
     for price in (0.01, 0.05):
         await made(
-            node.client, "/providers", name="p", type="loopback", service_flag=4,
+            node.client, "/providers", name="p", type="smpp", host="smsc.example.com",
             settings={"price_per_part": price},
         )  # fmt: skip
     data = "Hello [contact:first_name], " + "x" * 150

@@ -22,7 +22,9 @@ async def preview(node: Node, **body: Any) -> dict[str, Any]:
 
 async def provider(node: Node, **fields: Any) -> int:
     return await made(
-        node.client, "/providers", **{"name": "p", "type": "loopback", "service_flag": 4, **fields}
+        node.client,
+        "/providers",
+        **{"name": "p", "type": "smpp", "host": "smsc.example.com", "service_flag": 4, **fields},
     )
 
 
