@@ -133,6 +133,8 @@ def _coding(alphabet: Alphabet, settings: SmppSettings, *, flash: bool) -> int:
         return own
     if own >= _CLASS_GROUP:  # 23.038 §4: its last two bits are the class
         return own & ~_CLASS_BITS
+    if alphabet is Alphabet.GSM and own != _DEFAULT and settings.default_alphabet == "latin1":
+        return _CLASS_GROUP  # GSM by name: 0x10 is the SMSC's default, which is another one
     return _FLASH[alphabet]
 
 
@@ -242,7 +244,7 @@ def _alphabet_by_class(coding: int, default: Alphabet) -> Alphabet:
             return Alphabet.BINARY
         return (default, Alphabet.BINARY, Alphabet.UCS2, default)[coding >> 2 & 3]
     if coding >= _CLASS_GROUP:
-        return Alphabet.BINARY if coding & 0x04 else default
+        return Alphabet.BINARY if coding & 0x04 else Alphabet.GSM
     return Alphabet.UCS2 if coding >= 0xE0 else default  # noqa: PLR2004 - messages wait
 
 

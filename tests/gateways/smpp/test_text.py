@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from engine import gsm
 from engine.errors import InvalidError
 from engine.gateway import TextKind, TextMessage
+from engine.model import Provider, Text
+from engine.quotes import quote, tariff_of
 from gateways.smpp import codec
 from gateways.smpp.pdu import Address, ShortMessage, Tag
 from gateways.smpp.settings import SmppSettings
@@ -27,6 +30,8 @@ all_settings = st.builds(
     concatenation=st.sampled_from(WAYS),
     default_alphabet=st.sampled_from(["gsm", "latin1"]),
     max_parts=st.just(255),
+    gsm_coding=st.sampled_from([0, 1]),
+    price_per_part=st.sampled_from([0.0, 0.07]),
 )
 messages = st.builds(
     TextMessage,
@@ -79,11 +84,26 @@ def test_what_is_composed_is_read_again_from_the_wire(
 
 
 @given(messages, all_settings)
+def test_a_quote_counts_the_parts_that_are_sent(
+    message: TextMessage, settings: SmppSettings
+) -> None:
+    """The engine reads the same settings by their names: here they are held together."""
+    provider = Provider(name="p", type="smpp", settings=msgspec.to_builtins(settings))
+    text = Text(name="t", data=message.text, type=message.kind.value, flash=message.flash)
+    found = quote(message.text, text, tariff_of(provider))
+    parts = composed(message, settings)
+    if settings.concatenation != "payload":
+        assert list(found.texts) == [decode(part, settings).text for part in parts]
+    assert found.size.parts >= len(parts)
+    assert found.tariff.price_per_part == settings.price_per_part
+
+
+@given(messages, all_settings)
 def test_every_part_fits_into_one_sms(message: TextMessage, settings: SmppSettings) -> None:
     for part in composed(message, settings):
         header = part.octets[0] + 1 if part.esm_class & UDHI else 0
         body = part.octets[header:]
-        if part.data_coding in (0, 0x10):
+        if part.data_coding in (settings.gsm_coding, 0x10, 0xF0):
             on_the_air = gsm.encode(body.decode("latin-1")) if _latin1(settings) else body
             assert len(on_the_air) <= (153 if header else 160)
         else:
@@ -92,7 +112,7 @@ def test_every_part_fits_into_one_sms(message: TextMessage, settings: SmppSettin
 
 
 def _latin1(settings: SmppSettings) -> bool:
-    return settings.default_alphabet == "latin1"
+    return settings.default_alphabet == "latin1" and settings.gsm_coding == 0
 
 
 @pytest.mark.parametrize(
@@ -168,6 +188,12 @@ def test_codings_are_the_providers() -> None:
 def test_where_coding_0_is_latin1_nothing_is_lost(text: str, coding: int, octets: bytes) -> None:
     (part,) = composed(text, SmppSettings(default_alphabet="latin1"))
     assert (part.data_coding, part.octets) == (coding, octets)
+
+
+def test_a_flash_text_in_gsm_says_so_where_the_default_is_latin1() -> None:
+    settings = SmppSettings(default_alphabet="latin1", gsm_coding=1)
+    (part,) = composed("@", settings, flash=True)
+    assert (part.data_coding, part.octets) == (0xF0, b"\x00")
 
 
 def test_latin1_for_gsm_is_cut_as_gsm() -> None:
