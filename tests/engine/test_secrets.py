@@ -64,6 +64,9 @@ class Listening(LoopbackGateway):
         self.told: dict[int, str] = {}
         self.dialled_with: set[str] = set()
 
+    def check(self, provider: Provider) -> None:
+        """Whatever is in the settings of these tests is no script."""
+
     async def providers(self, providers: Mapping[int, Provider]) -> None:
         self.told = {id_: provider.password for id_, provider in providers.items()}
         await super().providers(providers)
