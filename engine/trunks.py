@@ -79,6 +79,9 @@ class Trunk:
         """Learn from a result; True where the health changed."""
         was = self.healthy
         if result.trunk_failed or result.cause == "network_timeout":
+            if not self.healthy and now < self._closed_until:
+                # It was begun before the trunk was closed: thousands may share one outage.
+                return False
             self.failures += 1
             self.cause = result.cause
             over = self.failures - self._dial.trunk_failures_to_open

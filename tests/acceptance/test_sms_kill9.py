@@ -23,6 +23,7 @@ CONTACTS = 300 * KILLS
 SETTLED = {("completed", "delivered"), ("failed", "unknown")}
 UNKNOWN_WAIT_S = 5.0  # long enough for the receipts of a whole window
 PACE_CPM = 60_000
+OUTAGE_S = 60.0  # no outage of the test lasts as long: nothing may fail for want of a bind
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -30,7 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 async def test_our_kill_9_loses_no_message_and_doubles_none(tmp_path: Path) -> None:
     who, dice = sms.people(CONTACTS), random.Random(KILLS)
     config = tmp_path / "outspool.toml"
-    config.write_text(config_text(tmp_path))
+    config.write_text(config_text(tmp_path, dial={"ring_timeout_s": OUTAGE_S}))
     async with node_smsc(tmp_path / "smsc") as smsc, node_process(config) as node:
         async with node.client() as client:
             await sms.provider(client, smsc, unknown_wait_s=UNKNOWN_WAIT_S, reconnect_min_s=0.1)
@@ -49,7 +50,7 @@ async def test_our_kill_9_loses_no_message_and_doubles_none(tmp_path: Path) -> N
 async def test_the_smscs_kill_9_loses_no_message_and_doubles_none(tmp_path: Path) -> None:
     who, dice = sms.people(CONTACTS), random.Random(KILLS)
     config = tmp_path / "outspool.toml"
-    config.write_text(config_text(tmp_path))
+    config.write_text(config_text(tmp_path, dial={"ring_timeout_s": OUTAGE_S}))
     async with node_smsc(tmp_path / "smsc") as smsc, node_process(config) as node:
         async with node.client() as client:
             await sms.provider(client, smsc, unknown_wait_s=UNKNOWN_WAIT_S, reconnect_min_s=0.1)

@@ -62,6 +62,18 @@ def test_a_failed_probe_waits_longer_but_not_for_ever() -> None:
     assert waits[-1] == 160
 
 
+def test_thousands_that_fail_in_one_outage_count_as_one() -> None:
+    trunk = Trunk(Provider(id=1, name="t"), DIAL, now=0.0)
+    for _ in range(2000):
+        trunk.take(0.0)
+    for number in range(2000):
+        trunk.give_back()
+        trunk.report(TRUNK_DOWN, number / 1000)
+    assert trunk.ready_at() == pytest.approx(10, abs=0.1)
+    _failed(trunk, 1, 11.0)  # the probe: what it finds does count
+    assert trunk.ready_at() == pytest.approx(11 + 20)
+
+
 def test_what_the_callee_says_is_no_failure_of_the_trunk() -> None:
     trunk = Trunk(Provider(id=1, name="t"), DIAL, now=0.0)
     for _ in range(10):
