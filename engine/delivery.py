@@ -173,12 +173,11 @@ class Courier:
 
     async def sober(self, spool: Started, result: Result) -> Result:
         """The result, not to go on at once where nobody would bring it or that led nowhere."""
-        if not result.again:
-            return result
         try:
             if spool.job.work.try_allowed:
-                key = spool.begun.transmission_id
-                return await recovery.bounded(self._store, key, result)
+                with trio.CancelScope(shield=True):  # its result is still to be recorded
+                    key = spool.begun.transmission_id
+                    return await recovery.bounded(self._store, key, result)
         except UnavailableError as error:
             log.warning("goes_on_no_more", spool_id=spool.begun.spool_id, cause=str(error))
         return msgspec.structs.replace(result, again=False)
@@ -213,17 +212,17 @@ class Courier:
             now=now,
         )
 
-    async def record(self, outcome: Outcome) -> None:
+    def record(self, outcome: Outcome) -> Awaitable[None]:
         """Make the outcome durable, even when cancelled and however long the store refuses.
 
         What could not be recorded before the node closed is found as interrupted at its next start.
         """
-        await self._written(outcome.spool_id, partial(self._store.finish_spool, outcome))
+        return self._written(outcome.spool_id, partial(self._store.finish_spool, outcome))
 
-    async def leave(self, spool: Started, fate: Awaiting) -> None:
+    def leave(self, spool: Started, fate: Awaiting) -> Awaitable[None]:
         """The same for a spool that is left to wait for its report."""
         key = spool.begun.spool_id
-        await self._written(key, partial(self._store.await_report, key, fate, self._clock()))
+        return self._written(key, partial(self._store.await_report, key, fate, self._clock()))
 
     async def _written(self, spool_id: int, write: Write) -> None:
         try:

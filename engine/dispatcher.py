@@ -286,7 +286,7 @@ class Dispatcher:
         if isinstance(fate, Awaiting):
             await self._leave(spool, fate)
         else:
-            await self._end(spool, await self._courier.sober(spool, fate))
+            await self._end(spool, fate)
 
     def _closed(self, job: Job) -> bool:
         """Whether who shall be reached asked for nothing more after the job was queued."""
@@ -326,6 +326,8 @@ class Dispatcher:
     async def _end(self, spool: Started, result: Result) -> None:
         self._give_back(spool.trunk)
         self._learn(spool.trunk, result)
+        if result.again:
+            result = await self._courier.sober(spool, result)
         next_trunk = result.trunk_failed and self._trunks.another(
             spool.job.work.service, spool.job.destination, self._tried(spool)
         )
