@@ -222,7 +222,10 @@ class Pacer(Generic[Item, Choice]):
         """Move the flows whose time has come into the fair queue."""
         while self._waiting and self._waiting[0][0] <= now:
             flow = heapq.heappop(self._waiting)[2]
-            flow.start_tag = max(flow.start_tag, self._virtual_time)
+            # A flow that only waited for its own pace while the virtual time ran past its tag keeps
+            # up to one interval of its part: else its part depends on how the paces interlock.
+            earliest = self._virtual_time - 1.0 / flow.weight
+            flow.start_tag = max(flow.start_tag, earliest)
             heapq.heappush(self._ready, (flow.start_tag, next(self._sequence), flow))
 
     def grants(

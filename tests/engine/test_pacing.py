@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.pacing import CATCH_UP_S, Flow, Gcra, Limit, Pacer, Window
@@ -82,6 +82,7 @@ def test_a_limit_is_never_exceeded(rate: float, lag_ms: float, flows: list[float
 
 
 @given(rates=st.lists(st.floats(5, 200), min_size=2, max_size=6), part=st.floats(0.2, 0.8))
+@example(rates=[5.0, 5.0, 5.0, 6.0], part=0.5)  # the fourth once got an eighth less
 def test_a_shared_limit_gives_all_the_same_part_of_what_they_asked(
     rates: list[float], part: float
 ) -> None:
