@@ -79,7 +79,7 @@ class SmppGateway:
         """What has to end in order: it outlives the cancellation, for a bounded time."""
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._tracker.run, inbox, self._query)
+                nursery.start_soon(self._tracker.run, inbox, self._query, self._patience)
                 self._nursery = nursery
                 ready.set()
                 try:
@@ -191,6 +191,9 @@ class SmppGateway:
             log.error("smpp.journal_lost", spools=len(spools))
             return {}
         return await self._tracker.recall([spool.id for spool in spools])
+
+    def _patience(self) -> dict[int, float]:
+        return {id_: link.patience_s() for id_, link in self._links.items()}
 
     async def _query(
         self, provider_id: int, message_id: str, source: Address

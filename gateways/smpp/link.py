@@ -36,6 +36,9 @@ CLOSE_S = 2 * DRAIN_S
 WATCH_S = 0.25
 """How often messages that wait for a bind are looked through."""
 
+OUTAGES = 10
+"""An outage of so many ``unknown_wait_s`` is not waited out: policy decides without receipts."""
+
 _CONNECTION = ("host", "port", "transport", "username", "password")
 
 
@@ -70,6 +73,7 @@ class Link:
         self._over = trio.Event()
         self._closing = False
         self._down_since = trio.current_time()
+        self._bound_since = math.inf
         self._sendings: dict[Sending, tuple[float, float]] = {}
 
     # --- life -------------------------------------------------------------------------------------
@@ -200,9 +204,20 @@ class Link:
         """A line takes more than before, or nothing any more."""
         if self.bound:
             self._down_since = math.inf
+            self._bound_since = min(self._bound_since, trio.current_time())
         elif math.isinf(self._down_since):
-            self._down_since = trio.current_time()
+            self._down_since, self._bound_since = trio.current_time(), math.inf
         self._feeder.poke()
+
+    def patience_s(self) -> float:
+        """How long yet silence about a message says nothing: its receipt needs a bind to come by.
+
+        ``unknown_wait_s`` from the last bind; without one it is waited for ``OUTAGES`` times that.
+        """
+        now, wait_s = trio.current_time(), self.settings.unknown_wait_s
+        if self.bound:
+            return self._bound_since + wait_s - now
+        return wait_s if now < self._down_since + OUTAGES * wait_s else 0.0
 
     @property
     def bound(self) -> bool:

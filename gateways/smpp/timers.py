@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -34,13 +34,18 @@ class Due(msgspec.Struct):
     orphans: int = 0
 
 
-def collect(connection: sqlite3.Connection, now: int, retry_at: int) -> Due:
-    """Everything that is due, up to a limit: then ``next_at`` is not later than ``now``."""
+def collect(
+    connection: sqlite3.Connection, now: int, retry_at: int, patience: Mapping[int, int]
+) -> Due:
+    """Everything that is due, up to a limit: then ``next_at`` is not later than ``now``.
+
+    ``patience``: until when the silence of a provider says nothing, milliseconds since 1970.
+    """
     due = Due()
     bookings.purge(connection, now, _PURGED_AT_ONCE)
     found = bookings.messages(connection, bookings.due_spools(connection, now, _AT_ONCE))
     for parts in found.values():
-        _look(connection, parts, now, due)
+        _look(connection, parts, now, due, patience.get(parts[0].provider_id, 0))
     keys = [part.key for parts in due.decided for part in parts]
     bookings.advance(connection, keys, Progress.DECIDED, retry_at)
     due.orphans = bookings.forget_orphans(connection, now - int(ORPHAN_S * 1000))
@@ -48,7 +53,9 @@ def collect(connection: sqlite3.Connection, now: int, retry_at: int) -> Due:
     return due
 
 
-def _look(connection: sqlite3.Connection, parts: list[Part], now: int, due: Due) -> None:
+def _look(
+    connection: sqlite3.Connection, parts: list[Part], now: int, due: Due, patience: int
+) -> None:
     """One message of which a part is due: it is over, or a question, or looked at again later."""
     late = [part for part in parts if part.due_at <= now]
     end = max(part.closes_at for part in parts)
@@ -57,7 +64,13 @@ def _look(connection: sqlite3.Connection, parts: list[Part], now: int, due: Due)
         purge_at = max(part.due_at for part in parts if part.progress == Progress.CLOSED)
         bookings.advance(connection, [part.key for part in parts], progress, purge_at)
         return
-    if progress is Progress.DECIDED or now >= end or _nobody_knows(parts, late):
+    over = progress is Progress.DECIDED or now >= end
+    if not over and _nobody_knows(parts, late):
+        if patience > now:  # without a bind no receipt can come that tells
+            bookings.postpone(connection, [part.key for part in late], min(patience, end))
+            return
+        over = True
+    if over:
         due.decided.append(parts)
         return
     due.questions.extend(

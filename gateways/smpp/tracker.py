@@ -40,6 +40,9 @@ _due_at = itemgetter(Part.__struct_fields__.index("due_at"))
 Query = Callable[[int, str, Address], Awaitable[ReceiptState | None]]
 """Asks a provider for the state of a message id (query_sm, §4.8) sent from that address."""
 
+Patience = Callable[[], Mapping[int, float]]
+"""For how many seconds yet the silence of each provider (by id) says nothing: it is not bound."""
+
 REPORT_AGAIN_S = 5.0
 """How long until a result that the engine did not take is handed in again."""
 
@@ -175,13 +178,13 @@ class Tracker:
         self._plan(due)
         return {spool_id: _fate(found.get(spool_id)) for spool_id in spool_ids}
 
-    async def run(self, inbox: Inbox, query: Query) -> None:
+    async def run(self, inbox: Inbox, query: Query, patience: Patience = dict) -> None:
         """Watch the clock until cancelled: unknown ones, silence, reports not taken, old rows."""
         self._inbox = inbox
         while True:
             self._wake, self._next_at = trio.Event(), math.inf
             try:
-                wait_s = await self._round(query)
+                wait_s = await self._round(query, patience)
                 self._fault = ""
             except UnavailableError as error:
                 wait_s = REPORT_AGAIN_S
@@ -270,10 +273,13 @@ class Tracker:
         for parts in messages:
             self._count(parts[0].provider_id, reports=1)
 
-    async def _round(self, query: Query) -> float:
+    async def _round(self, query: Query, patience: Patience) -> float:
         """Everything that is due; returns how long there is nothing to do, at most a tick."""
         now, again = self._now(), self._again()
-        due = await self._write(lambda connection: timers.collect(connection, now, again))
+        until = {
+            provider_id: now + int(wait_s * 1000) for provider_id, wait_s in patience().items()
+        }
+        due = await self._write(lambda connection: timers.collect(connection, now, again, until))
         self._orphans = due.orphans
         await self._hand_in(due.decided)
         if due.questions:

@@ -108,6 +108,7 @@ class Books:
         self.inbox = Inbox()
         self.asked: list[tuple[int, str, Address]] = []
         self.states: dict[str, ReceiptState] = {}
+        self.patience: dict[int, float] = {}
         self.tracker = Tracker(journal, clock, keep_s=keep_s)
 
     async def query(
@@ -151,7 +152,7 @@ async def opened(path: Path, nursery: trio.Nursery, **settings: Any) -> Books:
     await journal.open()
     books = Books(journal, **settings)
     await books.tracker.open()
-    nursery.start_soon(books.tracker.run, books.inbox, books.query)
+    nursery.start_soon(books.tracker.run, books.inbox, books.query, lambda: books.patience)
     await trio.testing.wait_all_tasks_blocked()
     return books
 

@@ -18,6 +18,7 @@ from gateways.smpp.settings import SmppSettings
 from tests.gateways.smpp.books import (
     AGAIN,
     LIFE_S,
+    PROVIDER,
     SETTINGS,
     Books,
     clock,
@@ -53,6 +54,35 @@ async def test_at_most_once_gives_up_after_the_wait(
         assert (result.cause, result.reached, result.again) == ("unknown", Reached.PERSON, False)
         await later(LIFE_S)
         assert len(books.inbox.reports) == 1
+
+
+async def test_while_there_is_no_bind_silence_says_nothing(
+    path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    wait_s = SETTINGS.unknown_wait_s
+    async with run(path) as books:
+        books.patience = {PROVIDER: wait_s}  # it is down
+        await books.send(segment(), segment(2))
+        await books.lose(segment(), segment(2))
+        await later(3 * wait_s)
+        assert books.inbox.reports == []
+        books.patience = {PROVIDER: 0.0}  # bound for as long as it takes
+        await books.receive(receipt("77", reference=2))
+        await later(wait_s + 2)
+        assert books.inbox.causes == [(2, "delivered"), (1, "unknown")]
+
+
+async def test_no_outage_outlasts_the_validity(
+    path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with run(path) as books:
+        books.patience = {PROVIDER: SETTINGS.unknown_wait_s}
+        await books.send(segment())
+        await books.lose(segment())
+        await later(LIFE_S - 1)
+        assert books.inbox.reports == []
+        await later(3)
+        assert books.inbox.causes == [(1, "unknown")]
 
 
 async def test_at_least_once_sends_again_and_says_so(
