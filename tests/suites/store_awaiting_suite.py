@@ -74,6 +74,13 @@ class AwaitingSuite:
         assert (await scene.transmission(begun)).status is TransmissionStatus.COMPLETED
         assert await scene.store.unreported_spools(1, LATER, 10) == []
 
+    async def test_a_report_that_repeats_rows_does_not_double_them(self, scene: Scene) -> None:
+        [begun] = await scene.begin(await scene.members(1))
+        await scene.store.await_report(begun.spool_id, FATE, SOON)
+        told = (*FATE.rows, ResultRow("sms", "stat", "DELIVRD"))
+        await scene.finish(begun, msgspec.structs.replace(ANSWERED, rows=told), at=LATER)
+        assert await self._rows(scene, begun) == [(row.type, row.name, row.data) for row in told]
+
     async def test_many_end_at_once(self, scene: Scene) -> None:
         begun = await scene.begin(await scene.members(600))
         await scene.store.finish_spools([])
