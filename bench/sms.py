@@ -46,7 +46,7 @@ class Effort(msgspec.Struct, frozen=True):
     contacts: int
 
 
-FULL = Effort(seconds=1.5, rounds=3, windows=(1, 10, 100, 1000), messages=30_000, contacts=20_000)
+FULL = Effort(seconds=1.0, rounds=3, windows=(1, 10, 100, 1000), messages=20_000, contacts=10_000)
 SMOKE = Effort(seconds=0.1, rounds=1, windows=(1, 100), messages=300, contacts=100)
 
 
