@@ -27,6 +27,10 @@ log = structlog.get_logger("smpp")
 MAX_BATCH = 500
 """Deliveries made durable together. How many can wait is bounded by the sessions."""
 
+SWAMPED = 2 * MAX_BATCH
+"""With more waiting nothing is sent: what is sent now brings more of them soon, and an SMSC that is
+told to try a receipt again later may never do so."""
+
 Asked = tuple[Bind, Delivered]
 """A deliver_sm and the bind that waits for its answer."""
 
@@ -83,7 +87,8 @@ class NoReceiver:
 class _Lane:
     """Deliveries of one kind: what gathers while a batch is made durable is the next batch."""
 
-    def __init__(self, kind: str, take: Take) -> None:
+    def __init__(self, kind: str, take: Take, answered: Callable[[], None]) -> None:
+        self._answered = answered
         self.waiting: list[Asked] = []
         self.taken = self.refused = 0
         self._kind = kind
@@ -101,6 +106,7 @@ class _Lane:
             while self.waiting:
                 batch, self.waiting = self.waiting[:MAX_BATCH], self.waiting[MAX_BATCH:]
                 self._answer(batch, await self._statuses(batch))
+                self._answered()
 
     async def _statuses(self, batch: list[Asked]) -> Sequence[int]:
         try:
@@ -121,7 +127,10 @@ class _Lane:
 
 
 class Intake:
-    """The deliveries of one provider. ``take_receipts`` returns when they are durable."""
+    """The deliveries of one provider. ``take_receipts`` returns when they are durable.
+
+    ``on_answered`` is called after every batch: there may be less of them now.
+    """
 
     def __init__(
         self,
@@ -129,13 +138,14 @@ class Intake:
         clock: Clock,
         take_receipts: Callable[[Sequence[Receipt]], Awaitable[None]],
         receiver: Receiving,
+        on_answered: Callable[[], None],
     ) -> None:
         self.settings = settings
         self._clock = clock
         self._take_receipts = take_receipts
         self._read: list[Receipt] = []  # of what waits in the lane, in its order
-        self._receipts = _Lane("receipt", self._book)
-        self._messages = _Lane("message", receiver.handle)
+        self._receipts = _Lane("receipt", self._book, on_answered)
+        self._messages = _Lane("message", receiver.handle, on_answered)
         self._receiver = receiver
 
     def take(self, bind: Bind, delivered: Delivered) -> None:
@@ -146,6 +156,11 @@ class Intake:
         else:
             self._read.append(receipt)
             self._receipts.add((bind, delivered))
+
+    @property
+    def swamped(self) -> bool:
+        """Whether so much waits that nothing should be sent until it is answered."""
+        return len(self._receipts.waiting) + len(self._messages.waiting) > SWAMPED
 
     def replace(self, provider: Provider, settings: SmppSettings) -> None:
         """Read what comes from now on by these settings."""

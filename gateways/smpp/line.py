@@ -122,7 +122,7 @@ class Line:
     def room(self, now: float) -> int:
         """Places in the window, as far as the rate allows."""
         bind = self._bind
-        if bind is None:
+        if bind is None or self._intake.swamped:
             return 0
         room = bind.session.room
         return min(room, bind.rate.allowed(now)) if room else 0

@@ -68,7 +68,7 @@ class Link:
         )
         self._ledger = Ledger(provider.id, books, self._feeder, clock)
         self._ledger.settings = settings
-        self._intake = Intake(settings, clock, self._receipts, receiver)
+        self._intake = Intake(settings, clock, self._receipts, receiver, self._feeder.poke)
         self._changed = trio.Event()
         self._over = trio.Event()
         self._closing = False

@@ -32,7 +32,7 @@ from gateways.smpp.pulse import Pulse
 from gateways.smpp.settings import SmppSettings
 from gateways.smpp.states import ALIVE, BOUND_BY, LISTENING, SENDING, TABLE, Counts, State, Step
 
-MAX_UNANSWERED_DELIVERIES = 2000
+MAX_UNANSWERED_DELIVERIES = 20_000
 """Deliveries handed out and not answered yet; more are answered "later" (ESME_RX_T_APPN)."""
 
 MAX_WAITING_OCTETS = 1_000_000
