@@ -22,7 +22,7 @@ from engine.clock import Clock
 from engine.config import Config
 from engine.errors import UnavailableError
 from engine.events import of_outcome
-from engine.results import STUCK, Blame, Disposition, Reached, Result, node_failure
+from engine.results import STUCK, Reached, Result, no_receipt, node_failure
 from engine.store.base import Interrupted, Outcome, Standing, Store
 
 log = structlog.get_logger("reaper")
@@ -95,7 +95,7 @@ class Reaper:
         """End what waited for its report in vain; its gateway had its own grace before us."""
         by = self._clock() - timedelta(seconds=self._config.reaper.grace_s)
         while batch := await self._store.unreported_spools(self._node_id, by, BATCH):
-            await self._close_spools(batch, _no_receipt(), "unreported")
+            await self._close_spools(batch, no_receipt(), "unreported")
 
     async def _close_spools(self, ends: list[Interrupted], result: Result, count: str) -> None:
         results = {one.spool.id: result for one in ends}
@@ -133,12 +133,3 @@ class Reaper:
 
 def _stuck() -> Result:
     return node_failure(STUCK, Reached.PERSON)
-
-
-def _no_receipt() -> Result:
-    return Result(
-        disposition=Disposition.FAILED,
-        cause="no_receipt",
-        blame=Blame.NETWORK,
-        reached=Reached.PERSON,
-    )

@@ -114,9 +114,7 @@ async def conclude(
     now = clock()
     outcomes: list[Outcome] = []
     for one in ends:
-        result = results[one.spool_id]
-        if result.again:
-            result = await bounded(store, one.transmission_id, result)
+        result = await bounded(store, one.transmission_id, results[one.spool_id])
         outcomes.append(closing(one, result, policies[one.transmission_id], now))
     return outcomes
 

@@ -113,6 +113,16 @@ def interrupted(cause: str = "interrupted") -> Result:
     )
 
 
+def no_receipt() -> Result:
+    """Handed over, and silence for as long as a report could come: it may have arrived."""
+    return Result(
+        disposition=Disposition.FAILED,
+        cause="no_receipt",
+        blame=Blame.NETWORK,
+        reached=Reached.PERSON,
+    )
+
+
 def screened(cause: str) -> Result:
     """The result of a contact we chose not to try, e.g. ``invalid_number``."""
     return Result(

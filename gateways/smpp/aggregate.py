@@ -8,7 +8,7 @@ from enum import IntEnum, IntFlag
 
 import msgspec
 
-from engine.results import Awaiting, Reached, Result, ResultRow
+from engine.results import Awaiting, Reached, Result, ResultRow, no_receipt
 from gateways.smpp import results
 from gateways.smpp.records import ReceiptState
 from gateways.smpp.settings import SmppSettings
@@ -228,7 +228,7 @@ def _unknown(parts: Sequence[Part]) -> Result:
 def _silent(parts: Sequence[Part]) -> Result:
     if any(part.state == State.FAILED for part in parts):
         return _received(parts)
-    return _accepted(parts) if parts[0].flags & Flag.QUIET else _told(results.no_receipt(), parts)
+    return _accepted(parts) if parts[0].flags & Flag.QUIET else _told(no_receipt(), parts)
 
 
 def _told(result: Result, parts: Sequence[Part], worst: Slip | None = None) -> Result:

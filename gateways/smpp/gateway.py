@@ -17,11 +17,11 @@ from engine.errors import InvalidError
 from engine.gateway import CallEnded, Inbox, Order, Progress
 from engine.model import Provider, Service, Spool
 from engine.results import Awaiting, Fate, node_failure
-from gateways.smpp import codec
+from gateways.smpp import codec, results
 from gateways.smpp.inbound import Receiver
 from gateways.smpp.journal import Journal
 from gateways.smpp.link import CLOSE_S, Link
-from gateways.smpp.messenger import SmppMessenger, trunk_failure
+from gateways.smpp.messenger import SmppMessenger
 from gateways.smpp.pdu import Address, Command
 from gateways.smpp.records import ReceiptState
 from gateways.smpp.settings import parse
@@ -152,7 +152,7 @@ class SmppGateway:
             return node_failure("gateway_closed")
         link = self._links.get(order.provider.id)
         if link is None:
-            return trunk_failure("not_bound")
+            return results.trunk_failure("not_bound")
         messenger = SmppMessenger(order, link, progress, self._clock, self._take_references)
         self._up.add(messenger)
         self._peak = max(self._peak, len(self._up))

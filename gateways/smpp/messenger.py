@@ -13,8 +13,6 @@ from engine.errors import InvalidError
 from engine.gateway import CallEnded, Order, Progress, Stage, TextMessage
 from engine.results import (
     Awaiting,
-    Blame,
-    Disposition,
     Fate,
     Reached,
     Result,
@@ -68,7 +66,8 @@ class SmppMessenger:
         try:
             segments = self._segments(message)
         except InvalidError as error:
-            self._refusal = _invalid(error)
+            log.warning("smpp.invalid_order", field=error.field)
+            self._refusal = results.invalid(error.field or "")
             raise CallEnded from error
         self._sending = Sending(segments, on_leaving=self._left, on_refused=self._link.withdraw)
         await self._link.send(
@@ -167,11 +166,8 @@ class SmppMessenger:
     def _taken(self) -> Result:
         """No receipts are asked for: that it was taken is all there will ever be known."""
         accepted_at = self._accepted_at()
-        return Result(
-            disposition=Disposition.ANSWERED,
-            cause="accepted",
-            blame=Blame.NOBODY,
-            reached=Reached.PERSON,
+        return msgspec.structs.replace(
+            results.accepted(),
             rows=self._rows(),
             started_at=self._started_at,
             connected_at=accepted_at,
@@ -189,33 +185,13 @@ class SmppMessenger:
             result = results.refused(refused[0].status, reached=reached, vendor=vendor)
         else:
             cause = "queue_full" if self._link.bound else "not_bound"
-            result = trunk_failure(cause, reached)
+            result = results.trunk_failure(cause, reached)
         return _timed(_noted(result, self._rows()), self._started_at, self._clock())
 
     def _rows(self) -> tuple[ResultRow, ...]:
         tickets = self._tickets()
         ids = [ResultRow("sms", "message_id", t.message_id) for t in tickets if t.message_id]
         return (*ids, ResultRow("sms", "parts", str(len(tickets))), *self._notes)
-
-
-def trunk_failure(cause: str, reached: Reached = Reached.NOTHING) -> Result:
-    """The provider took nothing: where nothing left, the next one may be tried at once."""
-    return Result(
-        disposition=Disposition.FAILED, cause=cause, blame=Blame.PROVIDER, reached=reached
-    )
-
-
-def _invalid(error: InvalidError) -> Result:
-    """An order no SMPP message can hold."""
-    cause = {"destination": "invalid_number", "source": "invalid_sender"}.get(error.field)
-    number = cause == "invalid_number"
-    log.warning("smpp.invalid_order", field=error.field)
-    return Result(
-        disposition=Disposition.INVALID if number else Disposition.REJECTED,
-        cause=cause or "invalid_message",
-        blame=Blame.REQUEST,
-        reached=Reached.NOTHING,
-    )
 
 
 def _noted(result: Result, rows: Sequence[ResultRow]) -> Result:

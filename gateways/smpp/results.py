@@ -226,14 +226,20 @@ def resent() -> Result:
     return _again(result, ResultRow("info", "possible_duplicate", "1"))
 
 
-def no_receipt() -> Result:
-    """Accepted, and silence until after its validity period."""
-    return _result(_D.FAILED, "no_receipt", _B.NETWORK, Reached.PERSON)
-
-
 def not_sent() -> Result:
     """The node went down before any of it was written: the same try goes on."""
     return _again(_result(_D.INTERRUPTED, "not_sent", _B.NODE, Reached.NOTHING))
+
+
+def trunk_failure(cause: str, reached: Reached = Reached.NOTHING) -> Result:
+    """The provider took nothing: where nothing left, the next one may be tried at once."""
+    return _result(_D.FAILED, cause, _B.PROVIDER, reached)
+
+
+def invalid(field: str) -> Result:
+    """An order no SMPP message can hold; ``field`` is that of the ``InvalidError``."""
+    verdict = {"source": _SENDER, "destination": _NUMBER}.get(field, _MESSAGE)
+    return _result(verdict.disposition, verdict.cause, verdict.blame, Reached.NOTHING)
 
 
 def _result(disposition: Disposition, cause: str, blame: Blame, reached: Reached) -> Result:

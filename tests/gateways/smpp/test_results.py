@@ -14,7 +14,7 @@ from engine.config import RetryConfig
 from engine.results import Blame as B  # noqa: N817 - columns of a wide table
 from engine.results import Disposition as D  # noqa: N817
 from engine.results import Reached as R  # noqa: N817
-from engine.results import Result, ResultRow
+from engine.results import Result, ResultRow, no_receipt
 from gateways.smpp import results
 from gateways.smpp.records import ReceiptState as S
 from gateways.smpp.results import Action as A  # noqa: N817
@@ -183,7 +183,7 @@ SILENT = [
     (results.accepted(), D.ANSWERED, "accepted", R.PERSON, False, False),
     (results.unanswered(), D.INTERRUPTED, "unknown", R.PERSON, False, False),
     (results.resent(), D.INTERRUPTED, "resent", R.PERSON, False, True),
-    (results.no_receipt(), D.FAILED, "no_receipt", R.PERSON, False, False),
+    (no_receipt(), D.FAILED, "no_receipt", R.PERSON, False, False),
     (results.not_sent(), D.INTERRUPTED, "not_sent", R.NOTHING, False, True),
 ]
 
@@ -202,4 +202,4 @@ def test_what_may_come_twice_says_so() -> None:
 
 def test_silence_is_repeated_only_where_the_policy_says_so_by_name() -> None:
     assert repeated(results.unanswered(), EAGER)
-    assert not repeated(results.no_receipt(), EAGER)
+    assert not repeated(no_receipt(), EAGER)
