@@ -13,7 +13,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -49,28 +48,29 @@ class Counter:
 
     def __init__(self) -> None:
         self.sent = self.accepted = self.settled = 0
-        self._numbers = count(1)
         self._template = Template(ShortMessage(source=NOBODY, destination=Address("", 1, 1)))
         self._changed = trio.Event()
 
-    def segment(self) -> Segment:
-        """The next one, encoded."""
-        number = next(self._numbers)
-        destination, reference = str(FIRST_NUMBER + number), number & 0xFFFF
-        self.sent += 1
-        return Segment(
-            spool_id=number,
-            number=1,
-            total=1,
-            destination=destination,
-            reference=reference,
-            body=self._template.body(destination, TEXT, reference),
-        )
+    def segments(self, count: int) -> list[Segment]:
+        """The next ones, encoded."""
+        first, body = self.sent + 1, self._template.body
+        self.sent += count
+        return [
+            Segment(
+                spool_id=number,
+                number=1,
+                total=1,
+                destination=(destination := str(FIRST_NUMBER + number)),
+                reference=(reference := number & 0xFFFF),
+                body=body(destination, TEXT, reference),
+            )
+            for number in range(first, first + count)
+        ]
 
     def on_settled(self, tickets: Sequence[Ticket]) -> None:
         """The link is through with them."""
         self.settled += len(tickets)
-        self.accepted += sum(ticket.place is Place.ACCEPTED for ticket in tickets)
+        self.accepted += [ticket.place for ticket in tickets].count(Place.ACCEPTED)
         if self.settled == self.sent:
             self._changed.set()
 
@@ -85,7 +85,7 @@ async def bulk(link: Link, seconds: float, counter: Counter) -> None:
     """Batch after batch, for so long."""
     until = trio.current_time() + seconds
     while trio.current_time() < until:
-        await link.submit([counter.segment() for _ in range(BATCH)], counter.on_settled)
+        await link.submit(counter.segments(BATCH), counter.on_settled)
     await counter.all_settled()
 
 
@@ -95,7 +95,7 @@ async def awaiting(link: Link, seconds: float, counter: Counter, *, tasks: int) 
 
     async def one() -> None:
         while trio.current_time() < until:
-            sending = Sending([counter.segment()], on_leaving=_nothing, on_refused=_nothing)
+            sending = Sending(counter.segments(1), on_leaving=_nothing, on_refused=_nothing)
             await link.send(sending, patience_s=BIND_S, limit_s=BIND_S)
             counter.on_settled(sending.tickets)
 

@@ -7,6 +7,7 @@ interpreter at every step, and next to a busy event loop each step would wait to
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -15,7 +16,7 @@ import msgspec
 
 from gateways.smpp.aggregate import KEY_BITS, Part, Progress, key_of
 from gateways.smpp.ids import Learned
-from gateways.smpp.pending import Intents, Row, unknown_row
+from gateways.smpp.pending import Intents, Row, Taken, taken_part, unknown_row
 from gateways.smpp.records import Receipt
 
 _MOST_ROWS = 256
@@ -84,6 +85,7 @@ def recover(connection: sqlite3.Connection, now: int) -> dict[int, list[Row]]:
     for (blob,) in connection.execute("SELECT segments FROM intent").fetchall():
         intents = msgspec.msgpack.decode(blob, type=Intents)
         known = {part.key for part in by_keys(connection, intents.keys)}
+        known |= {part.key for part in taken_parts(connection, intents.keys)}
         rows = [row for row in _lost(intents, now) if row[0] not in known]
         insert(connection, rows)
         lost.setdefault(intents.provider_id, []).extend(rows)
@@ -104,6 +106,51 @@ def _lost(intents: Intents, now: int) -> Iterator[Row]:
             closes_at=now + lifetime,
             due_at=now + intents.wait_ms,
         )
+
+
+# --- what needs no row of its own ---------------------------------------------------------------
+
+TAKEN_S = 3600.0
+"""How long it is kept: the engine writes its own result a moment later."""
+
+
+def add_taken(connection: sqlite3.Connection, taken: Taken) -> None:
+    """Keep that these were accepted."""
+    due_at = taken.answered_at[-1] + int(TAKEN_S * 1000)
+    connection.execute(
+        "INSERT INTO taken (low, high, due_at, segments) VALUES (?, ?, ?, ?)",
+        (min(taken.keys), max(taken.keys), due_at, msgspec.msgpack.encode(taken)),
+    )
+
+
+def keep_taken(connection: sqlite3.Connection, until: int) -> None:
+    """After a start, however long the node was down: the engine has not asked for them yet."""
+    connection.execute("UPDATE taken SET due_at = ? WHERE due_at < ?", (until, until))
+
+
+def forget_taken(connection: sqlite3.Connection, now: int) -> None:
+    """Drop what nobody asks for any more."""
+    connection.execute("DELETE FROM taken WHERE due_at <= ?", (now,))
+
+
+def taken_parts(connection: sqlite3.Connection, keys: Iterable[int]) -> list[Part]:
+    """Those of these keys that were accepted so."""
+    wanted, found = sorted(keys), dict[int, Part]()
+    spans = connection.execute("SELECT id, low, high FROM taken ORDER BY id").fetchall()
+    for number, low, high in spans:
+        start = bisect_left(wanted, low)
+        if start < len(wanted) and wanted[start] <= high:
+            chosen = set(wanted[start : bisect_right(wanted, high)])
+            found.update((part.key, part) for part in _taken(connection, number, chosen))
+    return list(found.values())
+
+
+def _taken(connection: sqlite3.Connection, number: int, chosen: set[int]) -> Iterator[Part]:
+    (blob,) = connection.execute("SELECT segments FROM taken WHERE id = ?", (number,)).fetchone()
+    taken = msgspec.msgpack.decode(blob, type=Taken)
+    for key, message_id, at in zip(taken.keys, taken.message_ids, taken.answered_at, strict=True):
+        if key in chosen:
+            yield taken_part(taken.provider_id, key, message_id, at)
 
 
 # --- segments ------------------------------------------------------------------------------------

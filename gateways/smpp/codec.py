@@ -1,9 +1,10 @@
 """PDU bodies to octets and back (SMPP 3.4 §4, §5), strictly. Pure.
 
-smpplib supplies the names of commands and statuses and judges us in the tests. Its PDUs are not
-used, the cold ones neither: it lets a NUL in a field shift all fields after it, cuts what is too
-long without a word, takes a string without its NUL for garbage instead of refusing it, and raises
-KeyError on optional parameters that a response may well carry (engineering/messaging.md 2-3).
+smpplib supplies the names of commands and statuses (``names``) and judges us in the tests. Its PDUs
+are not used, the cold ones neither: it lets a NUL in a field shift all fields after it, cuts what
+is too long without a word, takes a string without its NUL for garbage instead of refusing it, and
+raises KeyError on optional parameters that a response may well carry (engineering/messaging.md
+2-3).
 
 What decodes, encodes to the same octets again, and the other way round.
 """
@@ -12,14 +13,12 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NoReturn
 
-from smpplib import consts
-from smpplib.command_codes import commands
-
 from engine.errors import InvalidError
+from gateways.smpp.names import name_of
 from gateways.smpp.pdu import HEADER_SIZE, Address, Command, ProtocolError, ShortMessage, Tag
 from gateways.smpp.settings import SmppSettings
 
@@ -38,31 +37,24 @@ RINVSCHED, RINVEXPIRY, RINVOPTPARSTREAM, ROPTPARNOTALLWD = 0x61, 0x62, 0xC0, 0xC
 _HEADER = struct.Struct(">IIII")
 _TLV = struct.Struct(">HH")
 _REFERENCE = struct.Struct(">HHH")
+_REFERENCE_TAG = Tag.USER_MESSAGE_REFERENCE.value
 _PAYLOAD = int(Tag.MESSAGE_PAYLOAD)
 _LENGTHS = [bytes((length,)) for length in range(MAX_OCTETS + 1)]
 _BINDS = (Command.BIND_RECEIVER, Command.BIND_TRANSMITTER, Command.BIND_TRANSCEIVER)
-
-_COMMAND_NAMES: dict[int, str] = {number: name for name, number in commands.items()}
-_STATUS_NAMES: dict[int, str] = {
-    number: name.removeprefix("SMPP_")
-    for name, number in vars(consts).items()
-    if name.startswith("SMPP_ESME_")
-}
-
-
-def name_of(command: int) -> str:
-    """``submit_sm``, or the number of a command that SMPP 3.4 does not have."""
-    return _COMMAND_NAMES.get(command) or f"0x{command:08x}"
-
-
-def status_name(status: int) -> str:
-    """``ESME_RTHROTTLED``, or "" for a number that SMPP 3.4 does not name (§5.1.3)."""
-    return _STATUS_NAMES.get(status, "")
 
 
 def frame(command: int, status: int, sequence: int, body: bytes = b"") -> bytes:
     """A whole PDU: the 16 octets of §5.1.1 and the body."""
     return _HEADER.pack(HEADER_SIZE + len(body), command, status, sequence) + body
+
+
+def requests(command: int, sequences: Sequence[int], bodies: Sequence[bytes]) -> list[bytes]:
+    """Many whole PDUs of one command, in order."""
+    pack = _HEADER.pack
+    return [
+        pack(HEADER_SIZE + len(body), command, 0, sequence) + body
+        for sequence, body in zip(sequences, bodies, strict=True)
+    ]
 
 
 # --- submit_sm, deliver_sm
@@ -181,7 +173,7 @@ class Template:
     goes into message_payload (§5.3.2.32) instead of short_message.
     """
 
-    __slots__ = ("_after", "_before", "_payload", "_tlvs")
+    __slots__ = ("_after", "_before", "_octets", "_payload", "_tail", "_tlvs")
 
     def __init__(self, message: ShortMessage, *, payload: bool = False) -> None:
         if {tag for tag, _ in message.tlvs} & {Tag.USER_MESSAGE_REFERENCE, Tag.MESSAGE_PAYLOAD}:
@@ -191,6 +183,7 @@ class Template:
         self._after = b"\0" + _flags(message)
         self._tlvs = _encode_tlvs(message.tlvs)
         self._payload = payload
+        self._octets, self._tail = b"", self._filled(b"")  # campaigns send one text to many
 
     def body(self, destination: str, octets: bytes, reference: int | None = None) -> bytes:
         """The filled body; ``InvalidError`` as ``encode_short_message``.
@@ -200,21 +193,25 @@ class Template:
         """
         if len(destination) > MAX_ADDRESS or not destination.isascii() or "\0" in destination:
             _text(destination, MAX_ADDRESS, "destination")
+        if octets != self._octets:
+            self._octets, self._tail = octets, self._filled(octets)
+        body = self._before + destination.encode() + self._tail
+        if reference is None:
+            return body
+        try:
+            return body + _REFERENCE.pack(_REFERENCE_TAG, 2, reference)
+        except struct.error:
+            _refuse("reference", "16 bits (§5.3.2.17)")
+
+    def _filled(self, octets: bytes) -> bytes:
+        """What comes behind the destination."""
         if self._payload:
             text = b"\0" + _encode_tlvs([(Tag.MESSAGE_PAYLOAD, octets)])
         elif len(octets) <= MAX_OCTETS:
             text = _LENGTHS[len(octets)] + octets
         else:
             _too_long(octets)
-        body = self._before + destination.encode() + self._after + text + self._tlvs
-        return body if reference is None else body + _reference(reference)
-
-
-def _reference(reference: int) -> bytes:
-    try:
-        return _REFERENCE.pack(Tag.USER_MESSAGE_REFERENCE, 2, reference)
-    except struct.error:
-        _refuse("reference", "16 bits (§5.3.2.17)")
+        return self._after + text + self._tlvs
 
 
 # --- and back
@@ -319,9 +316,9 @@ def message_id(body: bytes) -> str:
     An empty body is what errors have (§4.4.2); SMSCs have been seen to leave it out with status 0
     too. Optional parameters after it are checked and left (an error may bring some, §4.7.2).
     """
-    end = body.find(0)
-    if 0 <= end == len(body) - 1 and end <= MAX_MESSAGE_ID and body.isascii():
-        return body[:end].decode()  # nearly all of them
+    octets, end_of_string, more = body.partition(b"\0")
+    if end_of_string and not more and len(octets) <= MAX_MESSAGE_ID and octets.isascii():
+        return octets.decode()  # nearly all of them
     if not body:
         return ""
     found, end = _string(body, 0, MAX_MESSAGE_ID, RINVMSGID)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import count
 from typing import Any, Protocol
@@ -19,7 +18,7 @@ import trio
 
 from engine.errors import UnavailableError
 from gateways.smpp.records import Segment
-from gateways.smpp.tickets import Place, Sink, Ticket, tell
+from gateways.smpp.tickets import Fifo, Place, Sink, Ticket, tell
 
 log = structlog.get_logger("smpp")
 
@@ -32,6 +31,12 @@ TICK_S = 0.001
 """Wake-ups closer than this are one."""
 
 
+# Named once: Python 3.11 takes ten times as long to find a member of an enum as a global name.
+_NEW, _QUEUED, _COMMITTING, _READY = Place.NEW, Place.QUEUED, Place.COMMITTING, Place.READY
+_WRITTEN, _HELD, _WITHDRAWN = Place.WRITTEN, Place.HELD, Place.WITHDRAWN
+_WITHDRAWABLE = frozenset({_NEW, _QUEUED, _COMMITTING, _READY, _HELD})
+
+
 class Outlet(Protocol):
     """A bind as the feeder sees it."""
 
@@ -39,7 +44,7 @@ class Outlet(Protocol):
         """How many it takes now: places in its window, as far as its rate allows."""
         ...
 
-    def reach(self) -> int:
+    def reach(self, now: float) -> int:
         """How many may be journalled ahead of it; 0 while it takes nothing."""
         ...
 
@@ -74,8 +79,8 @@ class Feeder:
         self._withdrawn = withdrawn
         self._stranded = stranded
         self._max_queue = max_queue
-        self._queue: deque[Ticket] = deque()
-        self._ready: deque[Ticket] = deque()
+        self._queue = Fifo()
+        self._ready = Fifo()
         self._held: list[tuple[float, int, Ticket]] = []
         self._order = count()
         self._live = 0  # tickets in the queue that were not withdrawn
@@ -94,34 +99,39 @@ class Feeder:
         await trio.lowlevel.checkpoint_if_cancelled()
         while self._full_for(tickets):
             await self._full.park()
-        if tickets[0].place is not Place.NEW:
+        if tickets[0].place is not _NEW:
             return
         if self._closed:
             tell(self.withdraw(tickets))
             return
         for ticket in tickets:
-            ticket.place = Place.QUEUED
+            ticket.place = _QUEUED
         self._queue.extend(tickets)
         self._live += len(tickets)
         self._wake.set()
 
+    @property
+    def backlog(self) -> int:
+        """How many are queued and not journalled."""
+        return self._live
+
     def _full_for(self, tickets: Sequence[Ticket]) -> bool:
         """Whether they have to wait; those that were withdrawn need not."""
-        if self._closed or tickets[0].place is not Place.NEW:
+        if self._closed or tickets[0].place is not _NEW:
             return False
         return self._live > 0 and self._live + len(tickets) > self._max_queue
 
     def put_back(self, tickets: Sequence[Ticket]) -> None:
         """They did not leave and their intent was taken back: the first to go, in their order."""
-        back = [ticket for ticket in tickets if ticket.place is Place.HELD]
+        back = [ticket for ticket in tickets if ticket.place is _HELD]
         if not back:
             return
         if self._closed:
             tell(self.withdraw(back))
             return
         for ticket in back:
-            ticket.place = Place.QUEUED
-        self._queue.extendleft(reversed(back))
+            ticket.place = _QUEUED
+        self._queue.put_first(back)
         self._live += len(back)
         self._wake.set()
 
@@ -136,12 +146,12 @@ class Feeder:
     def withdraw(self, tickets: Iterable[Ticket]) -> list[Ticket]:
         """Give up those that were not written; returns them."""
         given_up = [ticket for ticket in tickets if ticket.place in _WITHDRAWABLE]
-        ready = [ticket for ticket in given_up if ticket.place is Place.READY]
-        self._live -= sum(ticket.place is Place.QUEUED for ticket in given_up)
-        if any(ticket.place is Place.NEW for ticket in given_up):
+        ready = [ticket for ticket in given_up if ticket.place is _READY]
+        self._live -= sum(ticket.place is _QUEUED for ticket in given_up)
+        if any(ticket.place is _NEW for ticket in given_up):
             self._full.unpark_all()
         for ticket in given_up:
-            ticket.place = Place.WITHDRAWN
+            ticket.place = _WITHDRAWN
         if ready:
             self._withdrawn(ready)
         self._tidy()
@@ -166,20 +176,12 @@ class Feeder:
             return
         now = trio.current_time()
         for outlet in self._outlets():
-            while room := outlet.room(now):
-                batch = self._next_ready(room)
+            if room := outlet.room(now):
+                batch = self._ready.take(room, _READY)
                 if not batch:
                     return
                 _leave(batch)
                 outlet.submit(batch, now)
-
-    def _next_ready(self, most: int) -> list[Ticket]:
-        ready, batch = self._ready, list[Ticket]()
-        while ready and len(batch) < most:
-            ticket = ready.popleft()
-            if ticket.place is Place.READY:
-                batch.append(ticket)
-        return batch
 
     async def run(self) -> None:
         """Feed until cancelled. What is queued then stays where it is."""
@@ -195,16 +197,16 @@ class Feeder:
 
     def _recall(self) -> None:
         """What is journalled and can go nowhere for now would be unknown after a crash."""
-        if self._ready and not any(outlet.reach() for outlet in self._outlets()):
-            ready = [ticket for ticket in self._ready if ticket.place is Place.READY]
-            self._ready.clear()
-            self._stranded(ready)
+        if self._ready and not self._reach(trio.current_time()):
+            self._stranded(self._ready.take(len(self._ready), _READY))
 
     def _wanted(self) -> int:
         """How many intents to commit now: for the room there is, and some ahead."""
-        reach = min(MAX_BATCH, sum(outlet.reach() for outlet in self._outlets()))
-        ahead, have = min(self._ahead, reach), len(self._ready)
-        if (room := self._room()) > have:
+        if not self._live:
+            return 0
+        now = trio.current_time()
+        ahead, have = min(self._ahead, self._reach(now)), len(self._ready)
+        if (room := self._room(now)) > have:
             return min(MAX_BATCH, room - have + ahead)
         return ahead - have if have * 2 <= ahead else 0
 
@@ -215,19 +217,18 @@ class Feeder:
         now = trio.current_time()
         outlets = tuple(self._outlets())
         limited = any(outlet.ready_at(now) < math.inf for outlet in outlets)
-        return limited or not any(outlet.reach() for outlet in outlets)
+        return limited or not self._reach(now)
 
-    def _room(self) -> int:
-        now = trio.current_time()
+    def _reach(self, now: float) -> int:
+        return sum(outlet.reach(now) for outlet in self._outlets())
+
+    def _room(self, now: float) -> int:
         return sum(outlet.room(now) for outlet in self._outlets())
 
     def _next_queued(self, most: int) -> list[Ticket]:
-        queue, batch = self._queue, list[Ticket]()
-        while queue and len(batch) < most:
-            ticket = queue.popleft()
-            if ticket.place is Place.QUEUED:
-                ticket.place = Place.COMMITTING
-                batch.append(ticket)
+        batch = self._queue.take(most, _QUEUED)
+        for ticket in batch:
+            ticket.place = _COMMITTING
         if batch:
             self._live -= len(batch)
             self._full.unpark(count=len(batch))
@@ -243,22 +244,19 @@ class Feeder:
             return
         self.fault = ""
         self._measure(had)
-        gone = []
-        for ticket in batch:
-            if ticket.place is Place.COMMITTING:
-                ticket.place = Place.READY
-                self._ready.append(ticket)
-            else:
-                gone.append(ticket)
-        if gone:
-            self._withdrawn(gone)
+        ready = [ticket for ticket in batch if ticket.place is _COMMITTING]
+        for ticket in ready:
+            ticket.place = _READY
+        self._ready.extend(ready)
+        if len(ready) < len(batch):
+            self._withdrawn([ticket for ticket in batch if ticket.place is not _READY])
         if self._closed:
             tell(self.withdraw([*self._ready]))
 
     def _measure(self, had: int) -> None:
         """Whether it was enough for the time that a commit takes; ``had`` is what was ready."""
         have = len(self._ready)
-        if self._live and self._room() > have:
+        if self._live and self._room(trio.current_time()) > have:
             self._ahead = min(MAX_BATCH, self._ahead * 2)
         elif have * 2 > had:
             self._ahead = max(1, self._ahead - self._ahead // 8)
@@ -269,8 +267,8 @@ class Feeder:
             log.error("smpp.journal_refuses", cause=str(error))
         self.fault = str(error)
         for ticket in batch:
-            if ticket.place is Place.COMMITTING:
-                ticket.place = Place.HELD
+            if ticket.place is _COMMITTING:
+                ticket.place = _HELD
         self.put_back(batch)
         await trio.sleep(JOURNAL_RETRY_S)
 
@@ -294,7 +292,7 @@ class Feeder:
     def _tidy(self) -> None:
         """Drop withdrawn tickets from the middle once they are most of the queue."""
         if len(self._queue) > 2 * self._live + MAX_BATCH:
-            self._queue = deque(t for t in self._queue if t.place is Place.QUEUED)
+            self._queue.keep(_QUEUED)
 
     def statistics(self) -> dict[str, Any]:
         """How many wait, for what."""
@@ -312,10 +310,7 @@ def _leave(batch: Sequence[Ticket]) -> None:
     """Neighbours of one sink are told of together: a campaign's batch has one sink."""
     sink: Sink | None = None
     for ticket in batch:
-        ticket.place = Place.WRITTEN
+        ticket.place = _WRITTEN
         if ticket.sink is not sink:
             sink = ticket.sink
             sink.leaving()
-
-
-_WITHDRAWABLE = frozenset({Place.NEW, Place.QUEUED, Place.COMMITTING, Place.READY, Place.HELD})

@@ -82,6 +82,18 @@ SCHEMA: tuple[str, ...] = (
     """,
     # 2: parts of messages that come in.
     parts.SCHEMA,
+    # 3: messages of one part, accepted, no receipt asked for: nothing looks them up but a restart.
+    """
+    CREATE TABLE taken (
+        id INTEGER PRIMARY KEY,
+        low INTEGER NOT NULL,
+        high INTEGER NOT NULL,
+        due_at INTEGER NOT NULL,
+        segments BLOB NOT NULL
+    );
+    CREATE INDEX taken_keys ON taken (low, high);
+    CREATE INDEX taken_due ON taken (due_at);
+    """,
 )
 """One script per version of the file, in order: to extend, add another at the end."""
 
@@ -122,7 +134,8 @@ class Journal:
     async def write(self, work: Work[T]) -> T:
         """``work(connection)`` within a transaction; returns its value once that is on the disk.
 
-        ``work`` runs in the journal's thread; all or nothing of it is kept.
+        ``work`` runs in the journal's thread, and again where another in its group failed; all or
+        nothing of it is kept.
         Cancellation is heard before it is queued, never after. ``UnavailableError``: the disk takes
         no writes, nothing was kept.
         """
@@ -180,6 +193,22 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def _run(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
+    """All of them in one go; only where one fails, again with a savepoint for each.
+
+    Every statement waits for the interpreter beside a busy event loop: as few as can be.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for job in jobs:
+            job.answer = outcome.Value(job.work(connection))
+    except Exception as error:
+        if storage_failure(error):
+            raise
+        connection.execute("ROLLBACK")
+        _run_apart(connection, jobs)
+
+
+def _run_apart(connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
     connection.execute("BEGIN IMMEDIATE")
     for job in jobs:
         connection.execute("SAVEPOINT one")

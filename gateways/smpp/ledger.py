@@ -17,12 +17,17 @@ import trio
 from engine.clock import Clock
 from engine.errors import UnavailableError
 from gateways.smpp.events import Answered
-from gateways.smpp.feeder import JOURNAL_RETRY_S, Feeder
-from gateways.smpp.records import Receipt, Segment, SegmentAnswer
+from gateways.smpp.feeder import JOURNAL_RETRY_S, MAX_BATCH, Feeder
+from gateways.smpp.records import Answer, Receipt, Segment, SegmentAnswer
 from gateways.smpp.settings import SmppSettings
 from gateways.smpp.tickets import Place, Ticket, tell
 
 log = structlog.get_logger("smpp")
+
+GATHER_S = 0.005
+"""How long answers wait at most for intents to be written with them."""
+
+_WRITTEN, _ACCEPTED = Place.WRITTEN, Place.ACCEPTED  # see ``feeder``
 
 
 class Books(Protocol):
@@ -34,7 +39,7 @@ class Books(Protocol):
         """They may leave from now on."""
         ...
 
-    async def answered(self, provider_id: int, answers: Sequence[SegmentAnswer]) -> None:
+    async def answered(self, provider_id: int, answers: Sequence[Answer]) -> None:
         """They were accepted, or refused for good."""
         ...
 
@@ -90,6 +95,7 @@ class Ledger:
         self._unsent: list[tuple[Ticket, float | None]] = []  # and until when each is held
         self._settled: list[int] = []
         self._wake = trio.Event()
+        self._joined = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
         self._counts = Counter[str]()
@@ -102,8 +108,8 @@ class Ledger:
         at, booked = self._clock(), self._answered
         for answer in answers:
             ticket = answer.token
-            if ticket.place is Place.WRITTEN:
-                ticket.place = Place.ACCEPTED
+            if ticket.place is _WRITTEN:
+                ticket.place = _ACCEPTED
                 ticket.message_id = answer.message_id
                 ticket.at = at
                 booked.append(ticket)
@@ -128,8 +134,10 @@ class Ledger:
 
     def _booked_late(self, answer: Answered, at: datetime) -> None:
         """Who waited was told that nobody knows; the journal learns it all the same."""
-        segment = answer.token.segment
-        self._late.append(_answer(segment, answer.status, answer.message_id, at))
+        segment, status = answer.token.segment, answer.status
+        self._late.append(
+            SegmentAnswer(segment=segment, status=status, message_id=answer.message_id, at=at)
+        )
         self._counts["late"] += 1
 
     def unknown(self, tickets: Sequence[Ticket]) -> None:
@@ -182,10 +190,22 @@ class Ledger:
         """Write until cancelled."""
         while True:
             await self._wake.wait()
+            await self._gather()
             self._wake = trio.Event()
             await self._write()
             if not self._wake.is_set():
                 self._idle.set()
+
+    async def _gather(self) -> None:
+        """Under load wait for the next intents: one fsync does for both."""
+        if self._feeder.backlog and self.backlog < MAX_BATCH:
+            self._joined = trio.Event()
+            with trio.move_on_after(GATHER_S):
+                await self._joined.wait()
+
+    def join(self) -> None:
+        """Intents are on their way to the disk."""
+        self._joined.set()
 
     async def _write(self) -> None:
         # What is unknown first: a late answer may come right behind it.
@@ -209,17 +229,7 @@ class Ledger:
             return
         tickets, self._answered = self._answered, []
         late, self._late = self._late, []
-        answers = [
-            SegmentAnswer(
-                spool_id=ticket.segment.spool_id,
-                number=ticket.segment.number,
-                status=ticket.status,
-                message_id=ticket.message_id,
-                at=ticket.at,
-            )
-            for ticket in tickets
-        ]
-        answers += late
+        answers: list[Answer] = [*tickets, *late]
         await self._persist(lambda: self._books.answered(self._provider_id, answers))
         tell(tickets)
 
@@ -254,13 +264,3 @@ class Ledger:
     def statistics(self) -> dict[str, Any]:
         """What became of the segments, and how many ends wait to be written down."""
         return {"unbooked": self.backlog, **self._counts}
-
-
-def _answer(segment: Segment, status: int, message_id: str, at: datetime) -> SegmentAnswer:
-    return SegmentAnswer(
-        spool_id=segment.spool_id,
-        number=segment.number,
-        status=status,
-        message_id=message_id,
-        at=at,
-    )

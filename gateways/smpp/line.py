@@ -12,7 +12,7 @@ import trio
 
 from engine.config import SmppConfig
 from engine.model import Provider
-from gateways.smpp import codec
+from gateways.smpp import names
 from gateways.smpp.bind import Bind
 from gateways.smpp.events import (
     Answered,
@@ -127,12 +127,11 @@ class Line:
         room = bind.session.room
         return min(room, bind.rate.allowed(now)) if room else 0
 
-    def reach(self) -> int:
+    def reach(self, now: float) -> int:
         """How many may be journalled ahead."""
         bind = self._bind
         if bind is None or bind.session.state not in SENDING:
             return 0
-        now = trio.current_time()
         if bind.rate.ready_at(now) > now + 1:  # it pauses
             return 0
         rate = bind.rate.per_second(now)
@@ -201,12 +200,11 @@ class Line:
 
     # --- what the session tells -------------------------------------------------------------------
     def _on_events(self, events: list[Event]) -> None:
-        accepted: list[Answered] = []
-        for event in events:
-            if type(event) is Answered and not event.status:
-                accepted.append(event)
-            else:
-                self._take(event)
+        accepted = [event for event in events if type(event) is Answered and not event.status]
+        if len(accepted) < len(events):
+            for event in events:
+                if type(event) is not Answered or event.status:
+                    self._take(event)
         if accepted:
             self._ledger.accepted(accepted)
         self._on_change()
@@ -251,7 +249,7 @@ class Line:
         report(
             "smpp.bind_refused",
             provider=self._provider.name,
-            status=f"0x{status:08x} {codec.status_name(status)}",
+            status=f"0x{status:08x} {names.status_name(status)}",
         )
 
     def _refused(self, event: Answered) -> None:
@@ -259,7 +257,7 @@ class Line:
         action = action_of(event.status, self._statuses)
         ticket: Ticket = event.token
         self._react(action)
-        self.last_error = f"submit refused: 0x{event.status:08x} {codec.status_name(event.status)}"
+        self.last_error = f"submit refused: 0x{event.status:08x} {names.status_name(event.status)}"
         if action is Action.SENDER:
             log.error("smpp.sender_refused", provider=self._provider.name, status=event.status)
         if event.late or not self._tries_left(action, ticket):

@@ -189,6 +189,7 @@ class Link:
         self._ledger.settle(spool_id)
 
     async def _intend(self, segments: Sequence[Segment]) -> None:
+        self._ledger.join()
         await self._books.intend(self.provider.id, segments, self.settings)
 
     def _withdrawn(self, tickets: list[Ticket]) -> None:

@@ -16,6 +16,7 @@ from gateways.smpp.queries import Queries
 from gateways.smpp.window import Sequences, Window
 
 _OK = 0
+_SUBMIT = Command.SUBMIT_SM.value
 
 
 class Outbox:
@@ -35,7 +36,7 @@ class Outbox:
     @property
     def in_flight(self) -> int:
         """Submits and queries without an answer."""
-        return len(self.submits) + len(self.queries.window)
+        return len(self.submits.waiting) + len(self.queries.window.waiting)
 
     @property
     def has_output(self) -> bool:
@@ -58,11 +59,7 @@ class Outbox:
         """Write submit_sm bodies, each with the token of its answer."""
         sequences = self._sequences.take(len(items))
         self.submits.reserve(sequences, [token for _, token in items])
-        frame, command = codec.frame, Command.SUBMIT_SM.value
-        self._bulk += [
-            frame(command, _OK, sequence, body)
-            for sequence, (body, _) in zip(sequences, items, strict=True)
-        ]
+        self._bulk += codec.requests(_SUBMIT, sequences, [body for body, _ in items])
         return sequences
 
     def query(self, body: bytes, token: Any) -> int:

@@ -7,13 +7,17 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from gateways.smpp import aggregate, ids
-from gateways.smpp.aggregate import Flag, Progress, State, key_of, milliseconds
+from gateways.smpp.aggregate import KEY_BITS, Flag, Part, Progress, State, key_of, milliseconds
 from gateways.smpp.pdu import Address
-from gateways.smpp.records import Segment, SegmentAnswer
+from gateways.smpp.records import Answer, Segment
 from gateways.smpp.settings import SmppSettings
 
 Row = tuple[int, int, int, int, int, int, str, int, str, str, str, int, int, int, int]
 """A segment without receipt, in the order of ``Part``."""
+
+
+SPENT = 16
+"""Forgetting an intent costs a statement however many there are."""
 
 
 class Intents(msgspec.Struct, frozen=True, array_like=True):
@@ -31,6 +35,30 @@ class Intents(msgspec.Struct, frozen=True, array_like=True):
     destinations: list[str]
     references: list[int]
     lifetimes_ms: list[int]
+
+
+class Taken(msgspec.Struct, frozen=True, array_like=True):
+    """Messages of one part that were accepted and will bring no receipt, column by column.
+
+    ``answered_at``: milliseconds since 1970, as in ``Part``.
+    """
+
+    provider_id: int
+    keys: list[int]
+    message_ids: list[str]
+    answered_at: list[int]
+
+
+class Booking(msgspec.Struct):
+    """What is to be written. ``late``: answers that nobody waits for any more."""
+
+    rows: list[Row]
+    taken: Taken | None = None
+    late: list[Answer] = []
+
+    def keys(self) -> list[int]:
+        """All that are not late."""
+        return [row[0] for row in self.rows] + (self.taken.keys if self.taken else [])
 
 
 class Batch:
@@ -53,7 +81,8 @@ class Batch:
     ) -> None:
         self.intent_id = 0
         self.provider_id = provider_id
-        self.left = {key_of(it.spool_id, it.number): it for it in segments}
+        keys = [it.spool_id << KEY_BITS | it.number for it in segments]
+        self.left = dict(zip(keys, segments, strict=True))
         self.flags = int(aggregate.flags_of(settings))
         self.grace_ms = int(settings.receipt_grace_s * 1000)
         self.life_ms = int(settings.receipt_wait_s * 1000) + self.grace_ms
@@ -76,10 +105,12 @@ class Batch:
             totals=[it.total for it in segments],
             destinations=[it.destination for it in segments],
             references=[it.reference for it in segments],
-            lifetimes_ms=[self.lifetime_ms(it) for it in segments],
+            lifetimes_ms=[
+                self.lifetime_ms(it) if it.validity_s else self.life_ms for it in segments
+            ],
         )
 
-    def answered(self, key: int, answer: SegmentAnswer, now: int, keep_ms: int) -> Row:
+    def answered(self, key: int, answer: Answer, now: int, keep_ms: int) -> Row:
         """The row of a segment that was accepted, or refused for good."""
         segment, status, state, progress = self.left[key], answer.status, 1, 0
         life_ms = self.lifetime_ms(segment) if segment.validity_s else self.life_ms
@@ -149,22 +180,26 @@ class Pending:
             self.leave([key for key in batch.left if key in self._batches])
         self._batches.update(dict.fromkeys(batch.left, batch))
 
-    def answered_rows(
-        self, answers: Sequence[SegmentAnswer], keep_ms: int
-    ) -> tuple[list[Row], list[SegmentAnswer]]:
-        """Rows of those that are waited for, and the answers nobody waits for any more."""
-        rows: list[Row] = []
-        late: list[SegmentAnswer] = []
+    def booked(self, provider_id: int, answers: Sequence[Answer], keep_ms: int) -> Booking:
+        """What to write of these answers; the segments stay pending until ``leave``."""
+        rows, late = list[Row](), list[Answer]()
+        keys, message_ids, times = list[int](), list[str](), list[int]()
         at, now = None, 0
         for answer in answers:
             if answer.at is not at:
                 at, now = answer.at, milliseconds(answer.at)
-            key = key_of(answer.spool_id, answer.number)
-            if batch := self._batches.get(key):
-                rows.append(batch.answered(key, answer, now, keep_ms))
-            else:
+            segment = answer.segment
+            key = segment.spool_id << KEY_BITS | segment.number
+            if (batch := self._batches.get(key)) is None:
                 late.append(answer)
-        return rows, late
+            elif batch.flags & 4 and segment.total == 1 and not answer.status:
+                keys.append(key)
+                message_ids.append(answer.message_id)
+                times.append(now)
+            else:
+                rows.append(batch.answered(key, answer, now, keep_ms))
+        taken = Taken(provider_id, keys, message_ids, times) if keys else None
+        return Booking(rows, taken, late)
 
     def unknown_rows(self, segments: Sequence[Segment], now: int) -> list[Row]:
         """Rows of those that nobody answered."""
@@ -195,8 +230,13 @@ class Pending:
             batch.left.update(segments)
             self._batches.update(dict.fromkeys(segments, batch))
 
-    def take_spent(self) -> list[int]:
-        """Batches to be forgotten with the next commit."""
+    def take_spent(self, least: int = SPENT) -> list[int]:
+        """Batches to be forgotten with the next commit; none while they are fewer than that.
+
+        A start that finds them finds every segment's row beside.
+        """
+        if len(self._spent) < least:
+            return []
         spent, self._spent = self._spent, []
         return spent
 
@@ -221,6 +261,28 @@ def unknown_row(
     state, progress = int(State.UNKNOWN), int(Progress.OPEN)
     head = (key, provider_id, state, progress, flags, total, destination, reference, source)
     return (*head, "", "", 0, 0, closes_at, due_at)
+
+
+def taken_part(provider_id: int, key: int, message_id: str, at: int) -> Part:
+    """An accepted message of one part, as far as its result needs it."""
+    id_key = ids.key(message_id)
+    return Part(
+        key=key,
+        provider_id=provider_id,
+        state=int(State.ACCEPTED),
+        progress=int(Progress.CLOSED),
+        flags=int(Flag.UNRECEIPTED),
+        total=1,
+        destination="",
+        reference=0,
+        source="",
+        id_key=id_key,
+        message_id="" if id_key == message_id else message_id,
+        status=0,
+        answered_at=at,
+        closes_at=at,
+        due_at=at,
+    )
 
 
 def sender_of(body: bytes) -> tuple[bytes, str]:

@@ -131,6 +131,8 @@ class Rate:
 
     def per_second(self, now: float) -> float:
         """The rate that holds now; infinite where there is none."""
+        if math.isinf(self._eased):
+            return self._agreed or math.inf
         eased = self._eased + self._full / RECOVERY_S * (now - self._eased_at)
         lifted_at = self._agreed or 2 * self._full
         if eased >= lifted_at:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 
 import msgspec
 
@@ -38,11 +39,34 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     validity_s: float = 0.0
 
 
-class SegmentAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Answer(Protocol):
     """What the SMSC said to one part: ``status`` 0 and its ``message_id``, or a final error."""
 
-    spool_id: int
-    number: int
+    @property
+    def segment(self) -> Segment:
+        """The part."""
+        ...
+
+    @property
+    def status(self) -> int:
+        """command_status (§5.1.3)."""
+        ...
+
+    @property
+    def message_id(self) -> str:
+        """As the SMSC wrote it."""
+        ...
+
+    @property
+    def at(self) -> datetime:
+        """When it came."""
+        ...
+
+
+class SegmentAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An ``Answer`` that stands for itself."""
+
+    segment: Segment
     status: int
     message_id: str = ""
     at: datetime

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from engine.results import Blame, Disposition, Reached, Result, ResultRow
-from gateways.smpp.codec import status_name
+from gateways.smpp.names import status_name
 from gateways.smpp.records import ReceiptState
 
 

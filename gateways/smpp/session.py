@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from gateways.smpp import codec
+from gateways.smpp import codec, names
 from gateways.smpp.events import (
     Answered,
     BindRefused,
@@ -246,25 +246,35 @@ class Session:
 
     def _take(self, pdus: list[RawPdu], now: float) -> None:
         """Thousands of submit_sm_resp may come at once: what each costs is the speed of a bind."""
-        events, message_id = self._events, codec.message_id
+        append, longest = self._events.append, codec.MAX_MESSAGE_ID
         waiting, aboard = self._out.submits.waiting, self._out.submits.aboard
+        take = waiting.pop
         for pdu in pdus:
             command, status, sequence, body = pdu
             if command != _SUBMIT_RESP:
                 self._others(pdu, now)
                 continue
             self._pulse.heard_at = now
-            try:
-                found = message_id(body)
-            except ProtocolError:  # the status alone says what was decided
-                self.counts.malformed += not status
-                found = ""
-            entry = waiting.get(sequence)
-            if entry is None or entry[1] is aboard:
+            octets, nul, more = body.partition(b"\0")
+            if nul and not more and len(octets) <= longest and octets.isascii():
+                found = octets.decode()
+            else:
+                found = self._message_id(body, status)
+            entry = take(sequence, None)
+            if entry is None:
+                self._answered_otherwise(sequence, status, found)
+            elif entry[1] is aboard:  # it has not left: the peer made the number up
+                waiting[sequence] = entry
                 self._answered_otherwise(sequence, status, found)
             else:
-                del waiting[sequence]
-                events.append(Answered(entry[0], status, found))
+                append(Answered(entry[0], status, found))
+
+    def _message_id(self, body: bytes, status: int) -> str:
+        try:
+            return codec.message_id(body)
+        except ProtocolError:  # the status alone says what was decided
+            self.counts.malformed += not status
+            return ""
 
     def _answered_otherwise(self, sequence: int, status: int, message_id: str = "") -> None:
         """An answer that is late, or comes to nothing we know."""
@@ -305,7 +315,7 @@ class Session:
 
     def _bind_refused(self, status: int) -> None:
         self._events.append(BindRefused(status))
-        name = codec.status_name(status)
+        name = names.status_name(status)
         self._close(f"bind refused: 0x{status:08x} {name}".rstrip(), clean=False)
 
     def _peer_name(self, body: bytes) -> str:

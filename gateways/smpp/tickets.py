@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from enum import IntEnum
 from typing import Protocol
 
+import msgspec
 import trio
 
 from engine.model import EPOCH
 from gateways.smpp.records import Segment
+
+_SLACK = 1024
 
 
 class Place(IntEnum):
@@ -43,22 +47,19 @@ class Sink(Protocol):
         ...
 
 
-class Ticket:
-    """One segment and what became of it; the token of its submit_sm.
+class Ticket(msgspec.Struct, eq=False):
+    """One segment and what became of it; the token of its submit_sm, and the answer to it.
 
     ``status`` and ``message_id`` are the SMSC's answer, ``at`` when it came (EPOCH: it did not).
     """
 
-    __slots__ = ("at", "message_id", "place", "segment", "sink", "status", "tries")
-
-    def __init__(self, segment: Segment, sink: Sink) -> None:
-        self.segment = segment
-        self.sink = sink
-        self.place = Place.NEW
-        self.status = 0
-        self.message_id = ""
-        self.at = EPOCH
-        self.tries = 0
+    segment: Segment
+    sink: Sink
+    place: Place = Place.NEW
+    status: int = 0
+    message_id: str = ""
+    at: datetime = EPOCH
+    tries: int = 0
 
 
 class Bulk:
@@ -118,6 +119,48 @@ class Sending:
     def count(self, place: Place) -> int:
         """How many of its tickets are there."""
         return sum(ticket.place is place for ticket in self.tickets)
+
+
+class Fifo:
+    """Tickets in their order, taken by the slice: one by one costs ten times as much."""
+
+    __slots__ = ("_head", "_items")
+
+    def __init__(self) -> None:
+        self._items: list[Ticket] = []
+        self._head = 0  # those before it were taken
+
+    def __len__(self) -> int:
+        return len(self._items) - self._head
+
+    def __iter__(self) -> Iterator[Ticket]:
+        return iter(self._items[self._head :])
+
+    def extend(self, tickets: Sequence[Ticket]) -> None:
+        """Add them at the end."""
+        self._items += tickets
+
+    def put_first(self, tickets: Sequence[Ticket]) -> None:
+        """Add them before all others, in their order."""
+        self._items[: self._head] = tickets
+        self._head = 0
+
+    def take(self, most: int, place: Place) -> list[Ticket]:
+        """Take up to so many that are still in this place, first come first; others are dropped."""
+        taken: list[Ticket] = []
+        while len(taken) < most and self._head < len(self._items):
+            end = self._head + most - len(taken)
+            taken += [it for it in self._items[self._head : end] if it.place is place]
+            self._head = min(end, len(self._items))
+        if self._head > _SLACK and 2 * self._head > len(self._items):
+            del self._items[: self._head]
+            self._head = 0
+        return taken
+
+    def keep(self, place: Place) -> None:
+        """Drop those that are somewhere else by now."""
+        self._items = [it for it in self if it.place is place]
+        self._head = 0
 
 
 def tell(tickets: Sequence[Ticket]) -> None:

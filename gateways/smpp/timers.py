@@ -11,7 +11,7 @@ from gateways.smpp import aggregate, bookings, ids, matching
 from gateways.smpp.aggregate import Flag, Part, Progress, State, key_of, milliseconds
 from gateways.smpp.matching import Matched
 from gateways.smpp.pending import Row
-from gateways.smpp.records import ReceiptState, SegmentAnswer
+from gateways.smpp.records import Answer, ReceiptState
 
 ORPHAN_S = 3600.0
 """How long a receipt that matches nothing is kept."""
@@ -43,6 +43,7 @@ def collect(
     """
     due = Due()
     bookings.purge(connection, now, _PURGED_AT_ONCE)
+    bookings.forget_taken(connection, now)
     found = bookings.messages(connection, bookings.due_spools(connection, now, _AT_ONCE))
     for parts in found.values():
         _look(connection, parts, now, due, patience.get(parts[0].provider_id, 0))
@@ -92,9 +93,9 @@ def half_sent(parts: Sequence[Part]) -> bool:
     return waiting and aggregate.incomplete(parts) and aggregate.verdict(parts) is None
 
 
-def book_late(connection: sqlite3.Connection, answers: Sequence[SegmentAnswer]) -> list[Row]:
+def book_late(connection: sqlite3.Connection, answers: Sequence[Answer]) -> list[Row]:
     """Book answers to what was given up as unknown; returns the rows that changed."""
-    by_key = {key_of(answer.spool_id, answer.number): answer for answer in answers}
+    by_key = {key_of(it.segment.spool_id, it.segment.number): it for it in answers}
     changed = [
         _answered(part, by_key[part.key])
         for part in bookings.by_keys(connection, by_key)
@@ -104,7 +105,7 @@ def book_late(connection: sqlite3.Connection, answers: Sequence[SegmentAnswer]) 
     return [msgspec.structs.astuple(part)[:-1] for part in changed]
 
 
-def _answered(part: Part, answer: SegmentAnswer) -> Part:
+def _answered(part: Part, answer: Answer) -> Part:
     id_key = ids.key(answer.message_id)
     waiting = part.progress == Progress.OPEN
     return _REPLACE(

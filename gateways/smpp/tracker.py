@@ -23,12 +23,12 @@ from engine.errors import UnavailableError
 from engine.gateway import Inbox, Report
 from engine.results import Fate
 from gateways.smpp import aggregate, bookings, ids, matching, results, timers
-from gateways.smpp.aggregate import Part, Progress, milliseconds
+from gateways.smpp.aggregate import Part, Progress, key_of, milliseconds
 from gateways.smpp.journal import Journal
 from gateways.smpp.matching import Matched
 from gateways.smpp.pdu import Address
-from gateways.smpp.pending import Batch, Pending, Row, address
-from gateways.smpp.records import Receipt, ReceiptState, Segment, SegmentAnswer
+from gateways.smpp.pending import SPENT, Batch, Booking, Pending, address
+from gateways.smpp.records import Answer, Receipt, ReceiptState, Segment
 from gateways.smpp.settings import SmppSettings
 
 log = structlog.get_logger("smpp")
@@ -69,6 +69,7 @@ class Tracker:
         self._next_at: float = math.inf  # when the next round is planned, as the journal counts
         self._counts: dict[int, Counter[str]] = {}
         self._orphans = 0
+        self._held = True  # whether receipts may wait for their answers; the journal's thread's own
         self._fault = ""
 
     async def open(self) -> None:
@@ -76,6 +77,7 @@ class Tracker:
         now = self._now()
 
         def work(connection: sqlite3.Connection) -> int:
+            bookings.keep_taken(connection, now + int(bookings.TAKEN_S * 1000))
             lost = bookings.recover(connection, now)
             for provider_id, rows in lost.items():
                 # The receipt of a part may have come while its answer was still awaited.
@@ -98,12 +100,13 @@ class Tracker:
         batch.intent_id = await self._write(lambda tx: bookings.add_intent(tx, intents))
         self._pending.add(batch)
 
-    async def answered(self, provider_id: int, answers: Sequence[SegmentAnswer]) -> None:
+    async def answered(self, provider_id: int, answers: Sequence[Answer]) -> None:
         """Book what the SMSC said; also later than ``unknown``, which it then takes back."""
-        rows, late = self._pending.answered_rows(answers, self._keep_ms)
-        await self._book(provider_id, rows, late)
+        booking = self._pending.booked(provider_id, answers, self._keep_ms)
+        await self._book(provider_id, booking)
         refused = sum(answer.status != 0 for answer in answers)
-        self._count(provider_id, accepted=len(answers) - refused, refused=refused, late=len(late))
+        accepted, late = len(answers) - refused, len(booking.late)
+        self._count(provider_id, accepted=accepted, refused=refused, late=late)
 
     async def unknown(
         self, provider_id: int, segments: Sequence[Segment], settings: SmppSettings
@@ -114,7 +117,7 @@ class Tracker:
         """
         self._known[provider_id] = _fixed(settings)
         rows = self._pending.unknown_rows(segments, self._now())
-        await self._book(provider_id, rows, [])
+        await self._book(provider_id, Booking(rows))
         self._count(provider_id, unknown=len(rows))
 
     async def unsent(self, segments: Sequence[Segment]) -> None:
@@ -155,9 +158,13 @@ class Tracker:
         """
         known = self._known[provider_id] = _fixed(settings)
         again = self._again()
-        outcome = await self._journal.write(
-            lambda connection: matching.take(connection, provider_id, receipts, known, again)
-        )
+
+        def work(connection: sqlite3.Connection) -> Matched:
+            outcome = matching.take(connection, provider_id, receipts, known, again)
+            self._held = self._held or outcome.orphans > 0
+            return outcome
+
+        outcome = await self._journal.write(work)
         self._tally(provider_id, outcome)
         await self._hand_in(outcome.decided)
         if outcome.decided:
@@ -172,7 +179,8 @@ class Tracker:
             halves = [parts for parts in found.values() if timers.half_sent(parts)]
             # Their other parts went down with the node: nothing will come that completes them.
             bookings.postpone(connection, [part.key for it in halves for part in it], due)
-            return found
+            taken = bookings.taken_parts(connection, [key_of(it, 1) for it in spool_ids])
+            return found | {part.spool_id: [part] for part in taken}
 
         found = await self._journal.write(work)
         self._plan(due)
@@ -213,30 +221,38 @@ class Tracker:
 
     # --- the journal -----------------------------------------------------------------------------
 
-    async def _book(self, provider_id: int, rows: list[Row], late: Sequence[SegmentAnswer]) -> None:
+    async def _book(self, provider_id: int, booking: Booking) -> None:
         """Rows in place of intents; receipts that came before them find them now."""
-        known, now = self._known.get(provider_id), self._now()
+        known, now, rows = self._known.get(provider_id), self._now(), booking.rows
 
         def work(connection: sqlite3.Connection) -> Matched:
             bookings.insert(connection, rows)
-            moved = timers.book_late(connection, late) if late else []
-            outcome = matching.take_waiting(connection, provider_id, rows + moved, known, now)
+            if booking.taken is not None:
+                bookings.add_taken(connection, booking.taken)
+            moved = timers.book_late(connection, booking.late) if booking.late else []
+            if not self._held:
+                outcome = Matched()
+            else:
+                outcome = matching.take_waiting(connection, provider_id, rows + moved, known, now)
             if moved:
                 spools = {row[0] >> aggregate.KEY_BITS for row in moved}
                 matching.decide(connection, spools, now, outcome)
             return outcome
 
         outcome = await self._write(work)
-        self._pending.leave([row[0] for row in rows])
+        self._pending.leave(booking.keys())
         if rows:
             self._plan(min(map(_due_at, rows)))
         if outcome.matched or outcome.decided:
             self._tally(provider_id, outcome)
             self._plan(now)
 
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """``work`` in a transaction that also forgets the intents nobody needs any more."""
-        spent = self._pending.take_spent()
+    async def _write(self, work: Callable[[sqlite3.Connection], T], least: int = SPENT) -> T:
+        """``work`` in a transaction that also forgets the intents nobody needs any more.
+
+        ``least``: how many of them are worth it.
+        """
+        spent = self._pending.take_spent(least)
 
         def both(connection: sqlite3.Connection) -> T:
             bookings.drop_intents(connection, spent)
@@ -279,7 +295,13 @@ class Tracker:
         until = {
             provider_id: now + int(wait_s * 1000) for provider_id, wait_s in patience().items()
         }
-        due = await self._write(lambda connection: timers.collect(connection, now, again, until))
+
+        def work(connection: sqlite3.Connection) -> timers.Due:
+            due = timers.collect(connection, now, again, until)
+            self._held = due.orphans > 0
+            return due
+
+        due = await self._write(work, least=1)
         self._orphans = due.orphans
         await self._hand_in(due.decided)
         if due.questions:

@@ -56,9 +56,7 @@ def parts(spool_id: int, total: int) -> list[Segment]:
 
 def answer(it: Segment, message_id: str = "", status: int = 0) -> SegmentAnswer:
     """The SMSC's answer; without a status it accepted."""
-    return SegmentAnswer(
-        spool_id=it.spool_id, number=it.number, status=status, message_id=message_id, at=clock()
-    )
+    return SegmentAnswer(segment=it, status=status, message_id=message_id, at=clock())
 
 
 def receipt(

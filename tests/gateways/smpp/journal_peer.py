@@ -38,9 +38,7 @@ async def _send(tracker: Tracker, first: int) -> None:
         await tracker.unsent(unsent)
         _say("unsent", unsent)
         answers = [
-            SegmentAnswer(
-                spool_id=it.spool_id, number=1, status=0, message_id=str(it.spool_id), at=now()
-            )
+            SegmentAnswer(segment=it, status=0, message_id=str(it.spool_id), at=now())
             for it in taken
         ]
         await tracker.answered(PROVIDER, answers)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import InvalidError
-from gateways.smpp import codec
+from gateways.smpp import codec, names
 from gateways.smpp.pdu import Address, Command, ProtocolError, ShortMessage, Tag
 from gateways.smpp.settings import SmppSettings
 from tests.gateways.smpp.strategies import short_messages, text
@@ -209,10 +209,10 @@ def test_frame() -> None:
 
 def test_names() -> None:
     for command in Command:
-        assert codec.name_of(command) == command.name.lower()
-    assert codec.name_of(0x00010200) == "0x00010200"
-    assert codec.status_name(0x58) == "ESME_RTHROTTLED"
-    assert codec.status_name(0x400) == ""
+        assert names.name_of(command) == command.name.lower()
+    assert names.name_of(0x00010200) == "0x00010200"
+    assert names.status_name(0x58) == "ESME_RTHROTTLED"
+    assert names.status_name(0x400) == ""
 
 
 @pytest.mark.parametrize(

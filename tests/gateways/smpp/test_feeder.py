@@ -70,7 +70,7 @@ class World:
             room = min(room, math.floor(self.rate) - recent)
         return max(0, room)
 
-    def reach(self) -> int:
+    def reach(self, now: float) -> int:
         return MAX_BATCH if self.bound else 0
 
     def ready_at(self, now: float) -> float:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from smpplib import smpp
 
 from engine.errors import InvalidError
-from gateways.smpp import codec
+from gateways.smpp import codec, names
 from gateways.smpp.pdu import HEADER_SIZE, Address, Command, ProtocolError, ShortMessage
 from gateways.smpp.settings import SmppSettings
 from tests.gateways.smpp.strategies import TIME, short_messages, text
@@ -133,7 +133,7 @@ def test_both_write_the_same_bind(
     command: Command, system_id: str, password: str, system_type: str, address_range: str
 ) -> None:
     theirs = generated(
-        codec.name_of(command),
+        names.name_of(command),
         system_id=system_id,
         password=password,
         system_type=system_type,

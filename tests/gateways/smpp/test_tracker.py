@@ -27,6 +27,7 @@ from tests.gateways.smpp.books import (
 )
 
 S = ReceiptState
+UNRECEIPTED = msgspec.structs.replace(SETTINGS, receipts="none")
 
 
 @pytest.fixture
@@ -108,8 +109,10 @@ async def test_one_batch_of_many_messages(
         )
         assert sorted(books.inbox.causes) == [(it.spool_id, "delivered") for it in many]
         assert books.tracker.statistics()["pending"] == 0
-        await books.send(segment(1000))
-        assert await books.rows("intent") == 1
+        for spool_id in range(1000, 1100):
+            await books.send(segment(spool_id))
+            await books.accept((segment(spool_id), f"{spool_id:x}"))
+        assert await books.rows("intent") < 20, "forgotten by and by"
 
 
 async def test_a_refused_message_says_so_after_a_crash(
@@ -127,15 +130,50 @@ async def test_a_refused_message_says_so_after_a_crash(
 async def test_without_receipts_acceptance_is_the_end(
     path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    settings = msgspec.structs.replace(SETTINGS, receipts="none")
     async with run(path) as books:
-        await books.send(segment(), settings=settings)
+        await books.send(segment(), settings=UNRECEIPTED)
         await books.accept((segment(), "5"))
         await later(LIFE_S * 2)
         assert books.inbox.reports == []
         fate = (await books.tracker.recall([1]))[1]
         assert isinstance(fate, Result)
         assert fate.cause == "accepted"
+
+
+async def test_without_receipts_a_restart_long_after_still_knows_what_was_taken(
+    path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    many = [segment(spool_id) for spool_id in range(1, 301)]
+    async with run(path) as books:
+        await books.send(*many, settings=UNRECEIPTED)
+        await books.accept(*((it, f"00{it.spool_id:X}") for it in many[:200]))
+        accepted = clock()
+        await books.accept(*((it, f"00{it.spool_id:X}") for it in many[200:299]))
+        assert await books.rows("segment") == 0
+    await trio.sleep(30 * 3600)
+    async with run(path) as books:
+        fates = await books.tracker.recall([1, 200, 201, 299, 300, 301])
+        for spool_id in (1, 200, 201, 299):
+            fate = fates[spool_id]
+            assert isinstance(fate, Result)
+            assert (fate.cause, fate.connected_at) == ("accepted", accepted)
+            assert rows(fate) == [("message_id", f"00{spool_id:X}"), ("parts", "1")]
+        assert not isinstance(fates[300], Result), "it may have left: a late receipt may tell"
+        never = fates[301]
+        assert isinstance(never, Result)
+        assert never.cause == "not_sent"
+
+
+async def test_without_receipts_nothing_is_kept_for_long(
+    path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with run(path) as books:
+        await books.send(segment(1), segment(2), *parts(3, 2), settings=UNRECEIPTED)
+        await books.accept((segment(1), "1"), *((it, f"3{it.number}") for it in parts(3, 2)))
+        await books.refuse(segment(2), 0x0B)
+        assert (await books.rows("taken"), await books.rows("segment")) == (1, 3)
+        await later(3700)
+        assert (await books.rows("taken"), await books.rows("segment")) == (0, 3)
 
 
 # --- several parts -------------------------------------------------------------------------------
