@@ -98,6 +98,38 @@ class SmppConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ca_file: str = ""  # CA bundle for TLS providers; "" = the system's
 
 
+class SmtpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The smtp gateway: what all its providers share, and what listens for mail.
+
+    The listener is for bounces and mail to our accounts; it never relays.
+    """
+
+    journal: str = "smtp-journal.db"  # in data_dir: what was sent and may bounce
+    keep_s: float = 691_200.0  # closed mails stay in the journal for late bounces
+    hostname: str = ""  # EHLO and Message-ID; "" = the machine's
+    ca_file: str = ""  # CA bundle for TLS; "" = the system's
+    dns_servers: tuple[str, ...] = ()  # "address" or "address:port"; () = the system's
+    press_threads: int = 2  # fill in and sign
+    max_queue: int = 1_000  # mails that wait for a connection, per provider
+    listen_host: str = "127.0.0.1"
+    listen_port: int = 0  # 0 = no listener
+    listen_certificate: str = ""  # PEM files; "" = no STARTTLS
+    listen_key: str = ""
+    listen_require_tls: bool = False
+    listen_username: str = ""  # AUTH is asked where it is set, within TLS only
+    listen_password: str = ""
+    listen_connections: int = 100
+    listen_connections_per_address: int = 10
+    listen_recipients: int = 100  # of one mail
+    listen_idle_s: float = 60.0
+    listen_session_s: float = 600.0
+    max_message_bytes: int = 25_000_000  # of a mail that comes in
+    readers: int = 2  # processes that read what comes in
+    read_timeout_s: float = 20.0
+    read_memory_bytes: int = 402_653_184
+    repeat_within_s: float = 432_000.0  # the same mail handed over again within so long is one
+
+
 class SmsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Short messages as such, whatever carries them."""
 

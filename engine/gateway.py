@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 import trio
 
+from engine.mail import InboundMail, MailMessage
 from engine.model import Provider, Service, Spool
 from engine.results import Fate, Result, ResultRow
 
@@ -99,6 +100,21 @@ class Messenger(Protocol):
         ...
 
 
+class Mailer(Protocol):
+    """A mail about to be sent, as a program sees it. Cancelling abandons what has not left."""
+
+    async def send_mail(self, message: MailMessage) -> None:
+        """Hand the mail over; returns once the network took it.
+
+        Raises ``CallEnded`` where it did not: a program needs no error handling.
+        """
+        ...
+
+    def note(self, row: ResultRow) -> None:
+        """Keep a datum with the spool."""
+        ...
+
+
 class CallEnded(Exception):  # noqa: N818 - the end of a call is not an error
     """The call or message is over; the gateway knows why. A program lets it pass."""
 
@@ -106,7 +122,8 @@ class CallEnded(Exception):  # noqa: N818 - the end of a call is not an error
 Program = Callable[[Any], Awaitable[None]]
 """A program bound to its data: what ``engine.programs`` makes of a stored program.
 
-It is given the live session of its service: a ``Call`` (voice), a ``Messenger`` (SMS).
+It is given the live session of its service: a ``Call`` (voice), a ``Messenger`` (SMS), a ``Mailer``
+(e-mail).
 """
 
 
@@ -115,7 +132,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     ``destination`` is what the trunk shall dial (already rewritten). ``ring_timeout_s`` runs from
     the first packet, ``call_limit_s`` from the answer. ``media_timeout_s`` 0 = off: a far end that
-    sends no RTP is not dead.
+    sends no RTP is not dead. ``transmission_id`` is the same for every spool of one message;
+    ``owner_id`` is whose it is.
     """
 
     spool_id: int
@@ -129,6 +147,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     ring_timeout_s: float = 30.0
     call_limit_s: float = 3600.0
     media_timeout_s: float = 0.0
+    transmission_id: int = 0
+    owner_id: int | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,11 +192,22 @@ class Inbox(Protocol):
     """
 
     async def report(self, reports: Sequence[Report]) -> None:
-        """Close spools; those that are closed already keep their result."""
+        """Close spools; those that are closed already keep their result, but get the rows.
+
+        ``Result.suppress`` is obeyed in both cases.
+        """
         ...
 
     async def receive(self, message: InboundText) -> Reception:
         """A message to one of our accounts."""
+        ...
+
+    async def receive_mail(self, mail: InboundMail) -> Reception:
+        """A mail to one of our accounts."""
+        ...
+
+    async def serves_mail(self, address: str) -> bool:
+        """Whether mail to this address would be taken; ``UnavailableError`` where nobody knows."""
         ...
 
 

@@ -23,6 +23,7 @@ class Disposition(StrEnum):
     SCREENED = "screened"  # we chose not to try
     CANCELLED = "cancelled"  # we gave up (stop, shutdown)
     INTERRUPTED = "interrupted"  # the node or a worker died under it
+    DEFERRED = "deferred"  # the network put it off: the same try goes on later
 
 
 class Blame(StrEnum):
@@ -59,7 +60,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     transmission's ``response``; ``code`` is the protocol's own word (``"486"``, ``"603 q850=21"``).
     Times are aware UTC. ``talk_s`` runs from answer to end. ``again``: the same try goes on at once
     as another spool, uncounted, because nothing of this one left the machine, or because who runs
-    the provider prefers a double to a loss.
+    the provider prefers a double to a loss. ``later_s``: seconds until the same try goes on,
+    uncounted, by how often its transmission was put off already; where that is used up the spool
+    has failed and the policy of retries holds. ``suppress``: why its destination must not be
+    contacted again through this service ("" = it may be).
     """
 
     disposition: Disposition
@@ -73,6 +77,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: datetime | None = None
     talk_s: float = 0.0
     again: bool = False
+    later_s: tuple[float, ...] = ()
+    suppress: str = ""
 
     @property
     def succeeded(self) -> bool:

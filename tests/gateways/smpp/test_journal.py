@@ -16,9 +16,9 @@ import trio
 from engine.clock import now
 from engine.errors import ConflictError, UnavailableError
 from engine.results import Awaiting, Result
-from gateways.smpp import journal as module
+from engine.store.journal import connect
 from gateways.smpp.bookings import by_ids, due_spools, unknown_by_references
-from gateways.smpp.journal import Journal, connect
+from gateways.smpp.journal import SCHEMA, Journal
 from gateways.smpp.tracker import Tracker
 from tests.gateways.smpp.books import PROVIDER, SETTINGS, answer, receipt, segment
 
@@ -139,7 +139,7 @@ async def test_segments_stay_pending_while_the_file_takes_no_writes(path: Path) 
         it = segment()
         await tracker.intend(PROVIDER, [it], SETTINGS)
         await journal.write(lambda db: db.execute("PRAGMA busy_timeout = 0").fetchone())
-        other = connect(path)
+        other = connect(path, SCHEMA)
         other.execute("BEGIN IMMEDIATE")
         for booked in (
             tracker.answered(PROVIDER, [answer(it, "5")]),
@@ -169,20 +169,17 @@ async def test_a_closed_journal_takes_nothing(path: Path) -> None:
 # --- the file ------------------------------------------------------------------------------------
 
 
-def test_a_new_version_is_reached_from_the_one_before(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    connect(path).close()
-    added = "CREATE TABLE parcel (id INTEGER PRIMARY KEY);"
-    monkeypatch.setattr(module, "SCHEMA", (*module.SCHEMA, added))
-    connection = connect(path)
+def test_a_new_version_is_reached_from_the_one_before(path: Path) -> None:
+    connect(path, SCHEMA).close()
+    newer = (*SCHEMA, "CREATE TABLE parcel (id INTEGER PRIMARY KEY);")
+    connection = connect(path, newer)
     assert connection.execute("SELECT count(*) FROM parcel").fetchone() == (0,)
-    assert connection.execute("PRAGMA user_version").fetchone() == (len(module.SCHEMA),)
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(newer),)
     connection.close()
 
 
 async def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
-    connection = connect(path)
+    connection = connect(path, SCHEMA)
     connection.execute("PRAGMA user_version = 1000")
     connection.close()
     with pytest.raises(UnavailableError, match="newer"):
@@ -196,7 +193,7 @@ async def test_a_file_that_is_none_is_refused(path: Path) -> None:
 
 
 def test_the_ways_to_a_row_have_an_index(path: Path) -> None:
-    connection = connect(path)
+    connection = connect(path, SCHEMA)
     plans: list[str] = []
 
     def explain(statement: str) -> None:

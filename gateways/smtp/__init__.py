@@ -1,0 +1,1 @@
+"""The smtp gateway: e-mail out through relays or direct MX, bounces and mail that comes in."""

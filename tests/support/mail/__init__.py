@@ -1,0 +1,1 @@
+"""Real peers of the smtp gateway: Postfix, Dovecot, dnsmasq."""
