@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -32,7 +33,9 @@ OnEvents = Callable[[list[Event]], Awaitable[None] | None]
 class Bind:
     """``run`` it once. ``session`` takes requests, ``rate`` says how many at a time; then ``poke``.
 
-    The reader feeds the session, the only writer takes its output, the timer ticks it.
+    The reader feeds the session, the only writer takes its output, the timer ticks it. While the
+    writer sleeps, ``poke`` hands the kernel what it takes at once: waking a task costs more than
+    that. Whatever the kernel does not take is the writer's.
     """
 
     def __init__(
@@ -56,6 +59,8 @@ class Bind:
         self._on_events = on_events
         self._turn = trio.Lock()
         self._wake = trio.Event()
+        self._file = -1  # of a plain connection whose writer sleeps
+        self._rest = b""  # taken from the session, and not from us
         self._idle = trio.Event()
         self._deaf = trio.Event()  # the reader is through
         self._over = trio.Event()
@@ -86,6 +91,11 @@ class Bind:
 
     def poke(self) -> None:
         """The session has output; call it after every request and answer."""
+        session = self.session
+        if self._file >= 0 and not self._rest and session.has_output:
+            self._write_at_once()
+            if not (self._rest or session.closed or session.finished):
+                return
         self._wake.set()
 
     async def unbind(self, drain_s: float) -> None:
@@ -195,19 +205,39 @@ class Bind:
             with self._writing:
                 while True:
                     self._wake = trio.Event()
-                    if session.has_output:
+                    if self._rest or session.has_output:
                         await self._send(stream)
                     elif session.closed or session.finished:
                         break
                     else:
-                        await self._wake.wait()
+                        await self._sleep(stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             reason = f"connection: {error.__cause__ or error}"
         await self._tell(session.eof(reason))
 
+    async def _sleep(self, stream: trio.abc.Stream) -> None:
+        """Until there is something to write that ``poke`` did not write itself."""
+        if isinstance(stream, trio.SocketStream):
+            self._file = stream.socket.fileno()
+        try:
+            await self._wake.wait()
+        finally:
+            self._file = -1
+
+    def _write_at_once(self) -> None:
+        data = self.session.take_output(trio.current_time())
+        try:
+            written = os.write(self._file, data)
+        except OSError:  # it is full, or gone: the writer finds out which
+            written = 0
+        self._octets["written"] += written
+        self._rest = data[written:]
+        self._keep_up()
+
     async def _send(self, stream: trio.abc.Stream) -> None:
         now = trio.current_time()
-        data = self.session.take_output(now)
+        # What is behind the rest is not taken yet: it may still turn out never to have left.
+        data, self._rest = self._rest or self.session.take_output(now), b""
         self._stalled_at = now + self._settings.response_timeout_s
         self._changed()
         await stream.send_all(data)
@@ -237,11 +267,14 @@ class Bind:
 
     def _changed(self) -> None:
         """The session may have output, or an earlier deadline than the timer sleeps for."""
+        self._keep_up()
+        if self.session.has_output or self.session.finished:
+            self.poke()
+
+    def _keep_up(self) -> None:
         deadline = min(self.session.deadline(), self._stalled_at)
         if deadline < self._alarm_at:
             self._alarm_at = self._alarm.deadline = deadline
-        if self.session.has_output or self.session.finished:
-            self._wake.set()
 
     async def _tell(self, events: list[Event]) -> None:
         """Hand events on; first come, first told."""

@@ -166,15 +166,15 @@ class Feeder:
     # --- out ------------------------------------------------------------------------------------
     def poke(self) -> None:
         """A bind may have room, or be gone; ``run`` is only woken where it has something to do."""
-        self.pump()
-        if self._wanted() or self._waits_for_rate():
+        now = trio.current_time()
+        self._pump(now)
+        if self._wanted(now) or self._waits_for_rate(now):
             self._wake.set()
 
-    def pump(self) -> None:
+    def _pump(self, now: float) -> None:
         """Give the binds what is ready, as far as they have room."""
         if not self._ready:
             return
-        now = trio.current_time()
         for outlet in self._outlets():
             if room := outlet.room(now):
                 batch = self._ready.take(room, _READY)
@@ -186,37 +186,35 @@ class Feeder:
     async def run(self) -> None:
         """Feed until cancelled. What is queued then stays where it is."""
         while True:
-            self._release_held()
-            self._recall()
-            self.pump()
-            batch = self._next_queued(self._wanted())
+            now = trio.current_time()
+            self._release_held(now)
+            self._recall(now)
+            self._pump(now)
+            batch = self._next_queued(self._wanted(now))
             if batch:
                 await self._commit(batch)
             else:
-                await self._park()
+                await self._park(now)
 
-    def _recall(self) -> None:
+    def _recall(self, now: float) -> None:
         """What is journalled and can go nowhere for now would be unknown after a crash."""
-        if self._ready and not self._reach(trio.current_time()):
+        if self._ready and not self._reach(now):
             self._stranded(self._ready.take(len(self._ready), _READY))
 
-    def _wanted(self) -> int:
+    def _wanted(self, now: float) -> int:
         """How many intents to commit now: for the room there is, and some ahead."""
         if not self._live:
             return 0
-        now = trio.current_time()
         ahead, have = min(self._ahead, self._reach(now)), len(self._ready)
         if (room := self._room(now)) > have:
             return min(MAX_BATCH, room - have + ahead)
         return ahead - have if have * 2 <= ahead else 0
 
-    def _waits_for_rate(self) -> bool:
+    def _waits_for_rate(self, now: float) -> bool:
         """Whether there is something to send that a rate, or the lack of any bind, holds back."""
         if not self._ready and not self._live:
             return False
-        now = trio.current_time()
-        outlets = tuple(self._outlets())
-        limited = any(outlet.ready_at(now) < math.inf for outlet in outlets)
+        limited = any(outlet.ready_at(now) < math.inf for outlet in self._outlets())
         return limited or not self._reach(now)
 
     def _reach(self, now: float) -> int:
@@ -272,9 +270,8 @@ class Feeder:
         self.put_back(batch)
         await trio.sleep(JOURNAL_RETRY_S)
 
-    async def _park(self) -> None:
+    async def _park(self, now: float) -> None:
         """Until something is queued, a bind has room, or the clock says so."""
-        now = trio.current_time()
         until = min((outlet.ready_at(now) for outlet in self._outlets()), default=math.inf)
         if self._held:
             until = min(until, self._held[0][0])
@@ -282,8 +279,7 @@ class Feeder:
             await self._wake.wait()
         self._wake = trio.Event()
 
-    def _release_held(self) -> None:
-        now = trio.current_time()
+    def _release_held(self, now: float) -> None:
         due = []
         while self._held and self._held[0][0] <= now:
             due.append(heapq.heappop(self._held)[2])

@@ -211,6 +211,30 @@ async def test_peer_that_never_reads() -> None:
     assert closed.unsent == tuple(range(200, 300))
 
 
+async def test_what_the_kernel_does_not_take_at_once_follows_in_order() -> None:
+    """Each request is written as it is made, until the peer's buffers are full."""
+    reading = trio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.bind()
+        await reading.wait()
+        await peer.serve()
+
+    bodies = [BODY + b"\x04\x24\xea\x60" + bytes([number]) * 60_000 for number in range(200)]
+    async with (
+        faulty_smsc(script, receive_buffer=4096) as smsc,
+        seated(smsc.port, window=1000) as seat,
+    ):
+        await seat.until_bound()
+        for number, body in enumerate(bodies):
+            seat.submit([number], body)
+        reading.set()
+        await seat.until_told(200)
+        await seat.bind.unbind(PATIENCE_S)
+    assert [one.body for one in smsc.peers[0].submits()] == bodies
+    assert set(fates(seat.events)) == set(range(200))
+
+
 # --- TLS
 
 
