@@ -1,0 +1,40 @@
+"""What the gateway must not forget: mails that may have left, and how far a mailbox was read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.store import journal
+
+SCHEMA: tuple[str, ...] = (
+    # 1. ``due_at`` 0 = never; times are milliseconds since 1970.
+    """
+    CREATE TABLE mail (
+        spool_id INTEGER PRIMARY KEY,
+        transmission_id INTEGER NOT NULL,
+        provider_id INTEGER NOT NULL,
+        state INTEGER NOT NULL,
+        flags INTEGER NOT NULL,
+        recipient TEXT NOT NULL,
+        accepted_at INTEGER NOT NULL,
+        due_at INTEGER NOT NULL,
+        result BLOB
+    );
+    CREATE INDEX mail_of_transmission ON mail (transmission_id);
+    CREATE INDEX mail_due ON mail (due_at) WHERE due_at > 0;
+    CREATE INDEX mail_intended ON mail (spool_id) WHERE state = 1;
+    CREATE TABLE imap (
+        provider_id INTEGER PRIMARY KEY,
+        uidvalidity INTEGER NOT NULL,
+        uid INTEGER NOT NULL
+    );
+    """,
+)
+"""One script per version of the file, in order: to extend, add another at the end."""
+
+
+class Journal(journal.Journal):
+    """The file at ``path``."""
+
+    def __init__(self, path: Path, *, inline: bool = False) -> None:
+        super().__init__(path, SCHEMA, inline=inline)
