@@ -42,12 +42,16 @@ system:
 		|| missing+=(python3-dev)
 	$(INSTALL)
 
-# Only for the tests: SMSCs of other makes, npm's smpp on Node.js and Debian's Net::SMPP.
+# Only for the tests: SMSCs of other makes, npm's smpp on Node.js and Debian's Net::SMPP; mail servers
+# (Debian's own Postfix and Dovecot are never started, nothing of theirs in /etc is read).
 peers: setup
 	@missing=()
 	command -v node >/dev/null || missing+=(nodejs)
 	command -v npm >/dev/null || missing+=(npm)
 	perl -MNet::SMPP -e 1 2>/dev/null || missing+=(libnet-smpp-perl)
+	[[ -x /usr/sbin/postfix ]] || missing+=(postfix)
+	[[ -x /usr/lib/dovecot/imap ]] || missing+=(dovecot-imapd)
+	[[ -x /usr/sbin/dnsmasq ]] || missing+=(dnsmasq-base)
 	$(INSTALL)
 
 $(SMSC)/node_modules/.package-lock.json: $(SMSC)/package-lock.json | peers
@@ -88,7 +92,7 @@ test: lint $(SMSC)/node_modules/.package-lock.json ## lint, types, then every te
 	@$(BIN)/pytest
 
 bench: rivals $(SMSC)/node_modules/.package-lock.json ## every measurement, as tables
-	@for name in dispatch pacing dial ingest concurrent sms; do
+	@for name in dispatch pacing dial ingest concurrent sms email; do
 		$(BIN)/python -m bench $$name
 	done
 
