@@ -243,6 +243,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     login: LoginConfig = LoginConfig()
     sip: SipConfig = SipConfig()
     smpp: SmppConfig = SmppConfig()
+    smtp: SmtpConfig = SmtpConfig()
     sms: SmsConfig = SmsConfig()
     dial: DialConfig = DialConfig()
     retry: RetryConfig = RetryConfig()
@@ -287,7 +288,7 @@ def load(
 
 _LISTS = frozenset(
     {
-        "allowed_prefixes", "cors_origins", "gateways", "start_words", "stop_words",
+        "allowed_prefixes", "cors_origins", "dns_servers", "gateways", "start_words", "stop_words",
         "trusted_proxies",
     }
 )  # fmt: skip

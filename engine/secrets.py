@@ -20,7 +20,9 @@ import msgspec
 import structlog
 import trio
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from engine import keyfiles
 from engine.config import Config
@@ -62,6 +64,7 @@ class KeyRing:
     """The key that seals, and others that may still open."""
 
     def __init__(self, key: bytes, *old: bytes) -> None:
+        self._raw = (key, *old)
         self._current = _key_id(key)
         self._keys = {_key_id(each): AESGCM(each) for each in (key, *old)}
 
@@ -98,6 +101,10 @@ class KeyRing:
             return self.seal(self.open(value, place), place)
         except UnreadableSecretError:
             return value
+
+    def derived(self, purpose: str) -> tuple[bytes, ...]:
+        """Keys for another purpose, from the current and then the others (HKDF, RFC 5869)."""
+        return tuple(_derived(key, purpose) for key in self._raw)
 
     def plain(self, value: Any, place: str) -> Any:
         """``value`` opened; one that was never sealed is itself."""
@@ -260,6 +267,11 @@ def _after(entity_id: int) -> Query:
 
 
 # --- keys ----------------------------------------------------------------------------------------
+def _derived(key: bytes, purpose: str) -> bytes:
+    info = b"outspool\0" + purpose.encode()
+    return HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=info).derive(key)
+
+
 def _key_id(key: bytes) -> str:
     """A short name of a key that tells nothing of it."""
     return hashlib.sha256(b"outspool key id\0" + key).hexdigest()[:_KEY_ID_LENGTH]

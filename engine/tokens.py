@@ -5,7 +5,8 @@ reach is the table here and nothing else, so no password, hash or setting can le
 Whatever is not in the table, or has no value in the context, stays as it was written. What a token
 is replaced by is never read for tokens again.
 
-For gateways: ``compiled(text, escape)`` once per campaign, ``Phrase.fill(context)`` per contact.
+For gateways: ``compiled(text, escape)`` once per campaign, ``Phrase.fill(context)`` per contact; or
+``Phrase.fixed`` once and ``Phrase.values(context)`` per contact, where the rest can be prepared.
 ``Escape.HTML`` for HTML bodies, ``Escape.HEADER`` for subjects and names, ``Escape.NONE`` for SMS,
 plain text and speech. The result of a phrase is at most as long as its text plus, for each token,
 the longest value a field may have.
@@ -40,7 +41,8 @@ class Escape(StrEnum):
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What tokens are resolved from; a noun that is None leaves its tokens as they are.
 
-    ``results`` are data of the spool's result rows by name.
+    ``results`` are data of the spool's result rows by name. ``unsubscribe`` is the contact's link;
+    "" where the node has no address to make one of.
     """
 
     contact: Contact | None = None
@@ -51,6 +53,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     transmission: Transmission | None = None
     spool_id: int | None = None
     results: Mapping[str, str] = {}
+    unsubscribe: str | None = None
     company: CompanyConfig = CompanyConfig()
     website: WebsiteConfig = WebsiteConfig()
 
@@ -62,25 +65,30 @@ Reader = Callable[[Context], Any]
 class Phrase:
     """A text whose tokens have been found."""
 
-    __slots__ = ("_clean", "_pieces", "_slots")
+    __slots__ = ("_clean", "_slots", "_tokens", "fixed")
 
     def __init__(self, text: str, escape: Escape) -> None:
         self._clean = _CLEAN[escape]
         # Texts stand at even places, tokens without their brackets at odd ones.
-        self._pieces = _TOKEN.split(_one_line(text) if escape is Escape.HEADER else text)
-        self._slots: list[tuple[int, Reader]] = []
-        for place in range(1, len(self._pieces), 2):
-            reader = _reader(self._pieces[place])
-            self._pieces[place] = f"[{self._pieces[place]}]"
-            if reader is not None:
-                self._slots.append((place, reader))
+        pieces = _TOKEN.split(one_line(text) if escape is Escape.HEADER else text)
+        self._tokens: list[tuple[str, Reader | None]] = []
+        self._slots: list[tuple[str, Reader]] = []
+        fixed = [[pieces[0]]]
+        for place in range(1, len(pieces), 2):
+            token, reader = f"[{pieces[place]}]", _reader(pieces[place])
+            self._tokens.append((token, reader))
+            if reader is None:
+                fixed[-1] += token, pieces[place + 1]
+            else:
+                self._slots.append((token, reader))
+                fixed.append([pieces[place + 1]])
+        self.fixed: tuple[str, ...] = tuple(map("".join, fixed))
+        """The texts round the values: one more than there are values."""
 
     @property
     def unknown(self) -> tuple[str, ...]:
         """The tokens that nothing can resolve, as written: to warn who wrote them."""
-        known = {place for place, _ in self._slots}
-        places = range(1, len(self._pieces), 2)
-        return tuple(self._pieces[place] for place in places if place not in known)
+        return tuple(token for token, reader in self._tokens if reader is None)
 
     @property
     def varies(self) -> bool:
@@ -89,19 +97,22 @@ class Phrase:
 
     def unresolved(self, context: Context) -> tuple[str, ...]:
         """The tokens that ``fill`` leaves as they are, as written."""
-        resolved = {place for place, read in self._slots if read(context) is not None}
-        places = range(1, len(self._pieces), 2)
-        return tuple(self._pieces[place] for place in places if place not in resolved)
+        return tuple(token for token, read in self._tokens if read is None or read(context) is None)
+
+    def values(self, context: Context) -> tuple[str, ...]:
+        """What stands between the ``fixed`` texts, clean: where there is no value, its token."""
+        return tuple([self._value(token, read(context)) for token, read in self._slots])
+
+    def _value(self, token: str, value: Any) -> str:
+        return token if value is None else self._clean(str(value))
 
     def fill(self, context: Context) -> str:
         """The text with its tokens replaced."""
         if not self._slots:
-            return "".join(self._pieces)
-        pieces = self._pieces.copy()
-        for place, read in self._slots:
-            value = read(context)
-            if value is not None:
-                pieces[place] = self._clean(str(value))
+            return self.fixed[0]
+        pieces = [self.fixed[0]]
+        for value, text in zip(self.values(context), self.fixed[1:], strict=True):
+            pieces += value, text
         return "".join(pieces)
 
 
@@ -115,14 +126,15 @@ def render(text: str, context: Context, escape: Escape = Escape.NONE) -> str:
     return compiled(text, escape).fill(context)
 
 
-def _one_line(value: str) -> str:
+def one_line(value: str) -> str:
+    """``value`` without what could end a header's line or hide in it; a blank stands for it."""
     return _CONTROL.sub(" ", value)
 
 
 _CLEAN: dict[Escape, Callable[[str], str]] = {
     Escape.NONE: str,
     Escape.HTML: html.escape,
-    Escape.HEADER: _one_line,
+    Escape.HEADER: one_line,
 }
 
 # --- what a token can reach ----------------------------------------------------------------------
@@ -181,6 +193,7 @@ _ROOTS: dict[str, dict[str, Reader]] = {
     "user": _of("user", *_PERSON, "company", id_="user_id"),
     "program": _of("program", "name", "type", id_="program_id"),
     "document": _of("document", "name", "description", "pages", "quality", id_="document_id"),
+    "unsubscribe": {"url": lambda context: context.unsubscribe},
 }
 
 _READERS: dict[str, Reader] = {

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import msgspec
 
-from engine import previews, segments
 from engine.config import Config, RetryConfig
 from engine.errors import NotFoundError, NotReadyError
-from engine.gateway import Media, TextMessage
+from engine.gateway import Media
 from engine.gateway import Program as BoundProgram
-from engine.model import Account, Program, Recording, Service, Text, Transmission
-from engine.programs import PROGRAMS, Function, Material, function_of
+from engine.letters import Letter, letter_of
+from engine.model import Account, Program, Recording, Service
+from engine.programs import PROGRAMS, Material, bound, function_of
 from engine.retry import Policy, effective
 from engine.store.base import Begun, Candidate, Intent, Store
 from engine.uids import new_uid
-
-Letter = Callable[[Candidate, Begun], BoundProgram]
-"""Binds a program that says something else to every contact."""
+from engine.unsubscribes import Links
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,30 +132,30 @@ async def prepare(
     program_id: int,
     account_id: int | None,
     *,
+    links: Links | None = None,
     retry_delays: Mapping[str, float] | None = None,
     **fields: Any,
 ) -> Work:
     """Resolve program, media or words, and caller id. ``retry_delays`` are a campaign's.
 
-    Raises ``NotFoundError`` for a missing program, account, recording or text, ``NotReadyError``
-    where the program's type is none to be sent (here) or its recording has no media yet.
+    ``links`` are for whoever wants no more mail. Raises ``NotFoundError`` for a missing program,
+    account, recording, text or template, ``NotReadyError`` where the program's type is none to be
+    sent (here), its recording has no media yet or its template no text.
     """
     program = await store.get(Program, program_id)
     if program is None:
         raise NotFoundError("Program not found")
     function = function_of(program.type)
-    material = Material(
-        recording=await _recording(store, config, program), message=await _message(store, program)
-    )
+    material = Material(recording=await _recording(store, config, program))
     account = await _account(store, account_id)
     service = PROGRAMS[program.type].service
-    letter: Letter | None = None
-    if material.message is not None:
-        texts = await previews.wording(store, config, program)
-        letter = _Letters(texts, function, material.message, program, account)
+    shared = {"title": program.name, "owner_id": program.owner_id} | fields
+    letter = await letter_of(
+        store, config, program, function, account, links=links, owner_id=shared["owner_id"]
+    )
     return Work(
         service=service,
-        program=partial(_play_through, function, material),
+        program=bound(function, material),
         letter=letter,
         program_id=program.id,
         origin=program.type,
@@ -166,63 +163,16 @@ async def prepare(
         caller_id=_sender(account, service) if account else "",
         caller_name=f"{account.first_name} {account.last_name}".strip() if account else "",
         policy=Policy(effective(config.retry, retry_delays or {})),
-        **{"title": program.name, "owner_id": program.owner_id} | fields,
+        **shared,
     )
-
-
-async def _play_through(function: Function, material: Material, session: Any) -> None:
-    await function(session, material)
 
 
 def _sender(account: Account, service: Service) -> str:
     """What the callee sees: a message may come from a name or a short code."""
+    if service is Service.EMAIL:
+        return account.email
     sender_id = account.settings.get("sender_id") if service is Service.SMS else None
     return str(sender_id or account.phone)
-
-
-async def _message(store: Store, program: Program) -> TextMessage | None:
-    text_id = program.data.get("text_id")
-    if text_id is None:
-        return None
-    text = await store.get(Text, text_id)
-    if text is None:
-        raise NotFoundError("Text not found")
-    return TextMessage(
-        text=text.data,
-        kind=segments.kind_of(text.type),
-        flash=text.flash,
-        validity_s=text.validity_s,
-    )
-
-
-class _Letters(msgspec.Struct, frozen=True):
-    """Finds the words for one contact at a time: nothing is kept per contact."""
-
-    texts: previews.Wording
-    function: Function
-    message: TextMessage
-    program: Program
-    account: Account | None
-
-    def __call__(self, candidate: Candidate, begun: Begun) -> BoundProgram:
-        """The program, saying what this contact is to be told."""
-        words = self.texts.words(
-            candidate.contact,
-            self.account,
-            transmission=candidate.transmission or self._transmission(candidate, begun),
-            spool_id=begun.spool_id,
-        )
-        message = msgspec.structs.replace(self.message, text=words.get("text", ""))
-        return partial(_play_through, self.function, Material(message=message))
-
-    def _transmission(self, candidate: Candidate, begun: Begun) -> Transmission:
-        """A campaign's, which only the store has seen so far."""
-        return Transmission(
-            id=begun.transmission_id,
-            title=self.program.name,
-            program_id=self.program.id,
-            contact_id=candidate.contact.id,
-        )
 
 
 async def _recording(store: Store, config: Config, program: Program) -> Media | None:

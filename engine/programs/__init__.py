@@ -7,13 +7,17 @@ a module here, add a line to ``PROGRAMS``.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from engine.errors import NotReadyError
-from engine.gateway import Call, Media, Messenger, TextMessage
+from engine.gateway import Call, Mailer, Media, Messenger, TextMessage
+from engine.gateway import Program as BoundProgram
+from engine.mail import MailMessage
 from engine.model import Account, Direction, Document, Entity, Recording, Service, Template, Text
+from engine.programs.sendemail import sendemail
 from engine.programs.sendsms import sendsms
 from engine.programs.voicemessage import voicemessage
 
@@ -21,15 +25,17 @@ from engine.programs.voicemessage import voicemessage
 class Material(msgspec.Struct, frozen=True, kw_only=True):
     """What a program needs, resolved from the store before anything leaves.
 
-    ``message`` is a text as its author wrote it; each contact gets its own words of it.
+    ``message`` is a text as its author wrote it; each contact gets its own words of it. ``mail`` is
+    one contact's.
     """
 
     recording: Media | None = None
     message: TextMessage | None = None
+    mail: MailMessage | None = None
 
 
 Function = Callable[[Any, Material], Awaitable[None]]
-"""Given the live session of its service: a ``Call`` (voice), a ``Messenger`` (SMS)."""
+"""Given the live session of its service: ``Call`` (voice), ``Messenger`` (SMS), ``Mailer``."""
 
 
 class ProgramType(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +70,12 @@ async def _sendsms(messenger: Messenger, material: Material) -> None:
     await sendsms(messenger, material.message)
 
 
+async def _sendemail(mailer: Mailer, material: Material) -> None:
+    if material.mail is None:
+        raise ValueError("an e-mail needs its template")
+    await sendemail(mailer, material.mail)
+
+
 _IN = Direction.INBOUND
 
 # Services and parameters: specs/ictcore.md §4.1, §5.2.
@@ -76,7 +88,8 @@ PROGRAMS: dict[str, ProgramType] = {
                     takes=("delay", "account_id")),
         ProgramType(name="sendfax", service=Service.FAX, requires=("document_id",)),
         ProgramType(name="sendsms", service=Service.SMS, requires=("text_id",), function=_sendsms),
-        ProgramType(name="sendemail", service=Service.EMAIL, requires=("template_id",)),
+        ProgramType(name="sendemail", service=Service.EMAIL, requires=("template_id",),
+                    function=_sendemail),
         ProgramType(name="receivefax", service=Service.FAX, requires=("account_id",),
                     direction=_IN),
         ProgramType(name="faxtoemail", service=Service.FAX, requires=("account_id",),
@@ -110,3 +123,12 @@ def function_of(name: str) -> Function:
     if kind is None or kind.function is None:
         raise NotReadyError(f"Programs of type {name} cannot be sent by this node")
     return kind.function
+
+
+def bound(function: Function, material: Material) -> BoundProgram:
+    """The function of a live session, with what it needs."""
+    return partial(_play_through, function, material)
+
+
+async def _play_through(function: Function, material: Material, session: Any) -> None:
+    await function(session, material)
