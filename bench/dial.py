@@ -37,6 +37,7 @@ from bench.sip_load import (
 from engine.config import SipConfig
 from engine.gateway import Call, InboundText, Media, Order, Reception, Stage
 from engine.gateway import Report as SpoolReport
+from engine.mail import InboundMail
 from engine.memory import settle
 from engine.model import Provider, Service
 from engine.programs.voicemessage import voicemessage
@@ -102,6 +103,12 @@ class _Nobody:
 
     async def receive(self, message: InboundText) -> Reception:
         raise AssertionError(message)
+
+    async def receive_mail(self, mail: InboundMail) -> Reception:
+        raise AssertionError(mail)
+
+    async def serves_mail(self, address: str) -> bool:
+        raise AssertionError(address)
 
 
 @asynccontextmanager

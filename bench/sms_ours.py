@@ -24,6 +24,7 @@ from bench.sms_peers import FIRST_NUMBER, TEXT
 from engine.clock import now
 from engine.config import LogConfig, SmppConfig
 from engine.gateway import InboundText, Reception, Report
+from engine.mail import InboundMail
 from engine.memory import settle
 from engine.model import Provider
 from gateways.smpp.codec import Template
@@ -167,6 +168,14 @@ class Nobody:
     async def receive(self, message: InboundText) -> Reception:
         """Not sent."""
         raise RuntimeError(message.key)
+
+    async def receive_mail(self, mail: InboundMail) -> Reception:
+        """Not sent."""
+        raise RuntimeError(mail.key)
+
+    async def serves_mail(self, address: str) -> bool:
+        """Not asked for."""
+        raise RuntimeError(address)
 
 
 async def _unasked(*_: Any) -> None:

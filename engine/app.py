@@ -26,6 +26,7 @@ from engine.firing import Firing
 from engine.gateway import Gateway
 from engine.imports import Imports
 from engine.inbound import Inbound
+from engine.inbound_mail import InboundMails
 from engine.inbox import Desk
 from engine.messages import Messages
 from engine.model import Campaign, CampaignStatus, Provider
@@ -37,6 +38,8 @@ from engine.roles import Roles
 from engine.schedules import Schedules
 from engine.sends import SingleSends
 from engine.store.base import Condition, Op, Outcome, Query, Store
+from engine.unsubscribes import Unsubscribes
+from engine.uploads import MediaFolder
 from engine.work import Work, prepare
 
 log = structlog.get_logger("engine")
@@ -70,6 +73,12 @@ class Engine:
         self.reports = Reports(self.catalog)
         self.imports = Imports(self.catalog)
         self.do_not_contact = DoNotContacts(self.catalog)
+        self.unsubscribes = Unsubscribes(
+            config=config,
+            secrets=self.catalog.secrets,
+            do_not_contact=self.do_not_contact,
+            clock=clock,
+        )
         self._gateways = gateways
         self._dispatcher = Dispatcher(
             config=config,
@@ -100,6 +109,7 @@ class Engine:
                 bus=self.bus,
                 do_not_contact=self.do_not_contact,
             ),
+            mails=InboundMails(store, clock, self.bus, MediaFolder(config)),
             ended=self._ended,
         )
         self._sends: SingleSends | None = None
@@ -118,6 +128,7 @@ class Engine:
         """
         await self.access.open()
         await self.catalog.secrets.seal_stored(self.store)
+        await self.unsubscribes.open()
         async with trio.open_nursery() as gateways:
             for gateway in self._gateways.values():
                 await gateways.start(gateway.run, self.inbox)
@@ -137,6 +148,7 @@ class Engine:
                 dispatcher=self._dispatcher,
                 config=self.config,
                 clock=self.clock,
+                links=self.unsubscribes.links,
             )
             await nursery.start(self._sends.run)
             nursery.start_soon(self._reaper.run)
@@ -192,7 +204,13 @@ class Engine:
 
     async def check_campaign(self, campaign: Campaign) -> CampaignCheck:
         """What starting it would do; see ``engine.check``."""
-        return await check_campaign(self.store, self.config, campaign, self._dispatcher.carries)
+        return await check_campaign(
+            self.store,
+            self.config,
+            campaign,
+            self._dispatcher.carries,
+            links=self.unsubscribes.links,
+        )
 
     async def campaign_changed(self, campaign_id: int) -> None:
         """A campaign was edited: pace, program, account and tries hold from the next contact on.
@@ -218,6 +236,7 @@ class Engine:
             self.config,
             campaign.program_id,
             campaign.account_id,
+            links=self.unsubscribes.links,
             owner_id=campaign.owner_id,
             campaign_id=campaign.id,
             try_allowed=campaign.try_allowed,
@@ -329,5 +348,6 @@ class Engine:
             "reaper": self._reaper.statistics(),
             "schedules": self._firing.statistics(),
             "do_not_contact": self.do_not_contact.statistics(),
+            "unsubscribes": self.unsubscribes.statistics(),
             "campaigns_running": len(self._runners),
         }

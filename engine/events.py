@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from engine.model import CampaignStatus, SpoolStatus, TransmissionStatus
+from engine.store.arrival import Kept
 from engine.store.base import Outcome
 
 
@@ -89,3 +90,15 @@ def of_outcome(outcome: Outcome) -> Iterator[DomainEvent]:
             status=outcome.transmission_status,
             response=outcome.result.cause,
         )
+
+
+def of_arrival(kept: Kept, at: datetime) -> Iterator[DomainEvent]:
+    """What to tell when something came in and was kept."""
+    yield SpoolChanged(
+        at=at, spool_id=kept.spool_id, transmission_id=kept.transmission_id, campaign_id=None,
+        status=SpoolStatus.COMPLETED, response="received",
+    )  # fmt: skip
+    yield TransmissionEnded(
+        at=at, transmission_id=kept.transmission_id, campaign_id=None,
+        status=TransmissionStatus.COMPLETED, response="received",
+    )  # fmt: skip

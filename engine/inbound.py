@@ -13,9 +13,9 @@ from engine.clock import Clock
 from engine.config import Config, SmsConfig
 from engine.do_not_contact import DoNotContacts
 from engine.errors import InvalidError, UnavailableError
-from engine.events import SpoolChanged, TransmissionEnded
+from engine.events import of_arrival
 from engine.gateway import InboundText, Reception, TextKind
-from engine.model import DoNotContact, Service, SpoolStatus, Text, TransmissionStatus
+from engine.model import DoNotContact, Service, Text
 from engine.results import ResultRow
 from engine.screening import bare_number, masked, normalise_number
 from engine.store.arrival import Arrival, Kept, Served
@@ -29,8 +29,12 @@ ANONYMOUS = "anonymous"
 
 STOP, START = "stop", "start"
 
-_GONE = frozenset({"account_id", "program_id"})
-_LOOKS = 2  # an account may be edited between being found and being used
+GONE = frozenset({"account_id", "program_id"})
+"""What an arrival may name that was deleted since it was looked up."""
+
+LOOKS = 2
+"""How often it is looked up: an account may be edited between being found and being used."""
+
 _TYPES = {TextKind.UNICODE: "unicode", TextKind.BINARY: "binary"}
 _SUCCESS = ResultRow("application", "sms_receive", "success")
 
@@ -89,11 +93,11 @@ class Inbound:
         The account is the one with the destination's number, its program the one of type receivesms
         that serves it. A keyword is obeyed whether or not anybody takes the message.
         """
-        for _ in range(_LOOKS):
+        for _ in range(LOOKS):
             try:
                 return await self._receive(message)
             except InvalidError as error:
-                if error.field not in _GONE:
+                if error.field not in GONE:
                     raise
         raise UnavailableError("the account or its program is being changed")
 
@@ -164,21 +168,9 @@ class Inbound:
         return Reception.TAKEN
 
     def _tell(self, kept: Kept) -> None:
-        if not self._bus.listening:
-            return
-        at = self._clock()
-        self._bus.publish(
-            SpoolChanged(
-                at=at, spool_id=kept.spool_id, transmission_id=kept.transmission_id,
-                campaign_id=None, status=SpoolStatus.COMPLETED, response="received",
-            )
-        )  # fmt: skip
-        self._bus.publish(
-            TransmissionEnded(
-                at=at, transmission_id=kept.transmission_id, campaign_id=None,
-                status=TransmissionStatus.COMPLETED, response="received",
-            )
-        )  # fmt: skip
+        if self._bus.listening:
+            for event in of_arrival(kept, self._clock()):
+                self._bus.publish(event)
 
 
 def _rows(message: InboundText, keyword: str) -> tuple[ResultRow, ...]:
@@ -203,6 +195,6 @@ def _arrival(message: InboundText, account: Served, program_id: int) -> Arrival:
         destination=message.destination,
         title=name,
         origin=PROGRAM,
-        text=Text(name=name, type=_TYPES.get(message.kind, "plain"), data=message.text),
+        message=Text(name=name, type=_TYPES.get(message.kind, "plain"), data=message.text),
         node_id=message.provider.node_id,
     )

@@ -13,6 +13,7 @@ from engine.clock import Clock
 from engine.config import Config
 from engine.events import of_outcome
 from engine.gateway import InboundText, Reception, Report
+from engine.mail import InboundMail
 from engine.stats import NodeStatistics
 from engine.store.base import Outcome, Store
 
@@ -24,6 +25,18 @@ class Receiver(Protocol):
 
     async def receive(self, message: InboundText) -> Reception:
         """See ``Inbox.receive``."""
+        ...
+
+
+class MailReceiver(Protocol):
+    """Takes mails to our accounts (``engine.inbound_mail``)."""
+
+    async def receive(self, mail: InboundMail) -> Reception:
+        """See ``Inbox.receive_mail``."""
+        ...
+
+    async def serves(self, address: str) -> bool:
+        """See ``Inbox.serves_mail``."""
         ...
 
 
@@ -43,6 +56,7 @@ class Desk:
         clock: Clock,
         counters: NodeStatistics,
         inbound: Receiver,
+        mails: MailReceiver,
         ended: Ended,
     ) -> None:
         self._config = config
@@ -51,11 +65,20 @@ class Desk:
         self._clock = clock
         self._counters = counters
         self._inbound = inbound
+        self._mails = mails
         self._ended = ended
 
     async def receive(self, message: InboundText) -> Reception:
         """See ``Inbox.receive``."""
         return await self._inbound.receive(message)
+
+    async def receive_mail(self, mail: InboundMail) -> Reception:
+        """See ``Inbox.receive_mail``."""
+        return await self._mails.receive(mail)
+
+    async def serves_mail(self, address: str) -> bool:
+        """See ``Inbox.serves_mail``."""
+        return await self._mails.serves(address)
 
     async def report(self, reports: Sequence[Report]) -> None:
         """See ``Inbox.report``; a report of a spool nobody knows is passed over."""

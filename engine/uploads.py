@@ -7,6 +7,7 @@ it, so what takes its place has another name, and the old one is removed an hour
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -75,6 +76,13 @@ class MediaFolder:
         """
         return await trio.to_thread.run_sync(self._keep, parts)
 
+    async def keep_copies(self, *files: tuple[Path, str]) -> list[str]:
+        """``keep`` of copies: the files stay where they are, whatever disk that is.
+
+        ``UnavailableError`` where the disk takes none.
+        """
+        return await trio.to_thread.run_sync(self._keep_copies, files)
+
     async def run(self, function: Callable[..., T], *args: object) -> T:
         """Run something that takes long, in one of the folder's threads."""
         return await trio.to_thread.run_sync(function, *args, limiter=self._limiter)
@@ -117,6 +125,19 @@ class MediaFolder:
             self.discard(*kept)
             raise
         return kept
+
+    def _keep_copies(self, files: Sequence[tuple[Path, str]]) -> list[str]:
+        parts = [(self._folder / _INCOMING / uuid4().hex, extension) for _, extension in files]
+        try:
+            self._make_folders()
+            for (file, _), (part, _) in zip(files, parts, strict=True):
+                shutil.copyfile(file, part)
+            return self._keep(parts)
+        except OSError as error:
+            raise UnavailableError(f"The media could not be stored: {error.strerror}") from error
+        finally:
+            for part, _ in parts:
+                part.unlink(missing_ok=True)
 
     def _retire(self, names: list[str]) -> None:
         self._make_folders()

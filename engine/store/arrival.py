@@ -8,16 +8,17 @@ from typing import Protocol
 
 import msgspec
 
-from engine.model import DoNotContact, Service, Text
+from engine.model import DoNotContact, Service, Template, Text
 from engine.results import ResultRow
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     """A message that came in and whose it is; everything of it is stored together.
 
-    The contact is the owner's with this phone (several: the first), or is created. ``text`` becomes
-    a row; the transmission (inbound, completed) and its spool (completed) get ``rows``, and beside
-    them ``message``/``text`` and, where it is new, ``contact``/``contact_new``. ``forbids`` and
+    The contact is the owner's with this phone, where that is "" with this e-mail (several: the
+    first), or is created with ``name``. ``message`` becomes a row; the transmission (inbound,
+    completed) and its spool (completed) get ``rows``, and beside them ``message``/``text`` or
+    ``message``/``template`` and, where it is new, ``contact``/``contact_new``. ``forbids`` and
     ``allows`` are what the message asks for: done with it or not at all. Where ``key`` was received
     from this provider since ``repeat_since`` (None: not asked), nothing is stored.
     """
@@ -29,11 +30,14 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     owner_id: int | None
     account_id: int
     program_id: int
-    phone: str
     destination: str
     title: str
     origin: str
-    text: Text
+    message: Text | Template
+    service: Service = Service.SMS
+    phone: str = ""
+    email: str = ""
+    name: str = ""
     rows: tuple[ResultRow, ...] = ()
     forbids: DoNotContact | None = None
     allows: DoNotContact | None = None
@@ -46,7 +50,7 @@ class Kept(msgspec.Struct, frozen=True):
     transmission_id: int
     spool_id: int
     contact_id: int
-    text_id: int
+    message_id: int
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -67,6 +71,14 @@ class Doorkeeper(Protocol):
         """
         ...
 
+    async def served_address(self, address: str, program_type: str) -> list[Served]:
+        """Active accounts with this e-mail address: of type eaddress first, then by id.
+
+        Whatever its case; ``user+tag@`` finds ``user@`` where no account has the whole. Their
+        program as in ``served``.
+        """
+        ...
+
     async def receive(self, arrival: Arrival) -> Kept | None:
         """Keep a message that came in, in one transaction; None where it had come before.
 
@@ -82,6 +94,13 @@ class Doorkeeper(Protocol):
 
     async def forbid(self, entry: DoNotContact) -> DoNotContact:
         """Close an address; one that is there already is closed for these services too."""
+        ...
+
+    async def suppress(self, spool_id: int, reason: str) -> DoNotContact | None:
+        """Close a spool's destination for its service and owner; None: there is no such spool.
+
+        An address that is closed for the service already keeps its reason.
+        """
         ...
 
     async def allow(self, owner_id: int | None, service: Service, address: str) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+import string
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 import orjson
-from sqlalchemy import bindparam, delete, func, literal_column, select, union_all
+from sqlalchemy import ColumnElement, bindparam, delete, func, literal_column, select, union_all
 from sqlalchemy.dialects.sqlite import insert
 
 from engine.model import (
@@ -20,11 +21,13 @@ from engine.model import (
     Spool,
     SpoolResult,
     SpoolStatus,
+    Template,
     Text,
     Transmission,
     TransmissionStatus,
 )
 from engine.results import Disposition, ResultRow
+from engine.screening import bare_spelling
 from engine.store import queries, schema
 from engine.store.arrival import Arrival, Kept, Served
 from engine.store.codec import micros
@@ -37,6 +40,8 @@ KEYS_KEPT = timedelta(days=8)
 
 _PURGED = 50  # keys forgotten with each arrival, so that no single one pays for a busy day
 _RECEIVED = "received"
+_NAME = 64  # characters of a contact's first and of its last name
+_REASON = 255
 
 
 # --- what comes in ----------------------------------------------------------------------------
@@ -79,28 +84,45 @@ def _keep(tx: Transaction, arrival: Arrival) -> Kept:
     rows = list(arrival.rows)
     contact_id = _contact_of(tx, arrival)
     if contact_id is None:
-        contact_id = insert_row(tx, Contact(phone=arrival.phone, **own)).id
+        contact_id = insert_row(tx, _contact_for(arrival, own)).id
         rows.append(ResultRow("contact", "contact_new", str(contact_id)))
-    text: Text = insert_row(tx, msgspec.structs.replace(arrival.text, **own))
-    rows.append(ResultRow("message", "text", str(text.id)))
+    message: Text | Template = insert_row(tx, msgspec.structs.replace(arrival.message, **own))
+    kind = "text" if isinstance(message, Text) else "template"
+    rows.append(ResultRow("message", kind, str(message.id)))
     transmission = insert_row(tx, _transmission(arrival, contact_id, own))
     spool = insert_row(tx, _spool(tx, arrival, transmission.id, own))
     for row in rows:
         result = SpoolResult(spool_id=spool.id, type=row.type, name=row.name, data=row.data, **own)
         insert_row(tx, result)
-    return Kept(transmission.id, spool.id, contact_id, text.id)
+    return Kept(transmission.id, spool.id, contact_id, message.id)
 
 
 def _contact_of(tx: Transaction, arrival: Arrival) -> int | None:
-    forms = orjson.dumps(_forms(arrival.phone)).decode()
-    row = _CONTACT.run(tx.connection, phones=forms, owner_id=arrival.owner_id).fetchone()
+    if arrival.phone:
+        statement, forms = _CONTACT, _forms(arrival.phone)
+    else:
+        statement, forms = _CONTACT_BY_EMAIL, _spellings(arrival.email)
+    values = {"forms": orjson.dumps(forms).decode(), "owner_id": arrival.owner_id}
+    row = statement.run_with(tx.connection, values).fetchone()
     return None if row is None else int(row[0])
+
+
+def _contact_for(arrival: Arrival, own: dict[str, Any]) -> Contact:
+    """First word and rest of the name it gave itself."""
+    first, _, last = " ".join(arrival.name.split()).partition(" ")
+    return Contact(
+        phone=arrival.phone,
+        email=arrival.email,
+        first_name=first[:_NAME],
+        last_name=last[:_NAME],
+        **own,
+    )
 
 
 def _transmission(arrival: Arrival, contact_id: int, own: dict[str, Any]) -> Transmission:
     return Transmission(
         title=arrival.title,
-        service=Service.SMS,
+        service=arrival.service,
         program_id=arrival.program_id,
         account_id=arrival.account_id,
         contact_id=contact_id,
@@ -119,7 +141,7 @@ def _spool(tx: Transaction, arrival: Arrival, transmission_id: int, own: dict[st
     known = _PROVIDER.run(tx.connection, id=arrival.provider_id).fetchone()
     return Spool(
         transmission_id=transmission_id,
-        service=Service.SMS,
+        service=arrival.service,
         account_id=arrival.account_id,
         provider_id=arrival.provider_id if known else None,
         node_id=arrival.node_id,
@@ -145,6 +167,27 @@ def served(connection: sqlite3.Connection, number: str, program_type: str) -> li
     return []
 
 
+def served_address(connection: sqlite3.Connection, address: str, program_type: str) -> list[Served]:
+    """Active accounts with this e-mail address and their program of a type."""
+    local, at, domain = address.rpartition("@")
+    user, plus, _ = local.partition("+")
+    asked = [address, f"{user}@{domain}"] if at and user and plus else [address]
+    for one in asked:
+        values = {"addresses": orjson.dumps(_spellings(one)).decode(), "type": program_type}
+        found = [Served(*row) for row in _SERVED_ADDRESS.run_with(connection, values)]
+        if found:
+            return found
+    return []
+
+
+def _spellings(address: str) -> tuple[str, ...]:
+    """An address in small letters, as we and as SQLite see them (it knows those of ASCII)."""
+    return tuple({address.lower(), address.translate(_SMALL)})
+
+
+_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
 def _forms(number: str) -> tuple[str, ...]:
     """A number as people may have written it, whatever of it is given."""
     bare = number.removeprefix("+").removeprefix("00")
@@ -166,6 +209,26 @@ def forbid(tx: Transaction, entry: DoNotContact) -> DoNotContact:
         updated_at=tx.clock(),
     )
     return update_row(tx, merged)
+
+
+def suppress(tx: Transaction, spool_id: int, reason: str) -> DoNotContact | None:
+    """Close a spool's destination for its service and owner."""
+    spool = queries.get(tx.connection, Spool, spool_id)
+    if spool is None:
+        return None
+    address = bare_spelling(spool.service)(spool.destination)
+    known = _entry(tx, spool.owner_id, address)
+    if known is not None and known.service & spool.service:
+        return known
+    entry = DoNotContact(
+        address=address,
+        service=spool.service,
+        reason=reason[:_REASON],
+        owner_id=spool.owner_id,
+        created_at=tx.clock(),
+        updated_at=tx.clock(),
+    )
+    return forbid(tx, entry)
 
 
 def allow(tx: Transaction, owner_id: int | None, service: Service, address: str) -> bool:
@@ -240,19 +303,26 @@ _PURGE = Statement(
     )
 )
 _PROVIDER = Statement(select(schema.provider.c.id).where(schema.provider.c.id == bindparam("id")))
-_phones = func.json_each(bindparam("phones")).table_valued("value")
-_CONTACT = Statement(
-    select(_contact.c.id)
-    .where(
-        _contact.c.phone.in_(select(_phones.c.value)),
-        # In the words of the partial index.
-        literal_column("phone <> ''"),
-        # +: by phone, not by way of the owner's index, which may lead through a million contacts.
-        literal_column("+contact.owner_id").is_not_distinct_from(bindparam("owner_id")),
+_given = func.json_each(bindparam("forms")).table_valued("value")
+
+
+def _contact_by(column: ColumnElement[Any], indexed: str) -> Statement:
+    return Statement(
+        select(_contact.c.id)
+        .where(
+            column.in_(select(_given.c.value)),
+            # In the words of the partial index.
+            literal_column(indexed),
+            # +: by address, not by way of the owner's index, which may lead through a million.
+            literal_column("+contact.owner_id").is_not_distinct_from(bindparam("owner_id")),
+        )
+        .order_by(_contact.c.id)
+        .limit(literal_column("1"))
     )
-    .order_by(_contact.c.id)
-    .limit(literal_column("1"))
-)
+
+
+_CONTACT = _contact_by(_contact.c.phone, "phone <> ''")
+_CONTACT_BY_EMAIL = _contact_by(func.lower(_contact.c.email), "email <> ''")
 _ENTRY = select(_list.c.id).where(_list.c.address == bindparam("address"))
 _OF_OWNER = Statement(_ENTRY.where(_list.c.owner_id == bindparam("owner_id")))
 _OF_NODE = Statement(_ENTRY.where(_list.c.owner_id.is_(None)))
@@ -265,8 +335,8 @@ def _undecorated(column: Any) -> Any:
     return column
 
 
-def _served(phone: Any) -> Statement:
-    numbers = func.json_each(bindparam("numbers")).table_valued("value")
+def _programs() -> ColumnElement[Any]:
+    """The program of a type that an account is subscribed to, else one made for it."""
     by_subscription = (
         select(func.min(_program.c.id))
         .select_from(_subscription.join(_program, _program.c.id == _subscription.c.program_id))
@@ -283,8 +353,13 @@ def _served(phone: Any) -> Statement:
         .correlate(_account)
         .scalar_subquery()
     )
+    return func.coalesce(by_subscription, by_data)
+
+
+def _served(phone: Any) -> Statement:
+    numbers = func.json_each(bindparam("numbers")).table_valued("value")
     return Statement(
-        select(_account.c.id, _account.c.owner_id, func.coalesce(by_subscription, by_data))
+        select(_account.c.id, _account.c.owner_id, _programs())
         .where(
             _account.c.active,
             _account.c.type.in_([literal_column(f"'{kind}'") for kind in _NUMBERED]),
@@ -297,6 +372,22 @@ def _served(phone: Any) -> Statement:
 
 _NUMBERED = ("did", "account", "extension")
 _SERVED = _served(_account.c.phone)
+
+
+def _served_address() -> Statement:
+    addresses = func.json_each(bindparam("addresses")).table_valued("value")
+    return Statement(
+        select(_account.c.id, _account.c.owner_id, _programs())
+        .where(
+            _account.c.active,
+            literal_column("account.email <> ''"),
+            func.lower(_account.c.email).in_(select(addresses.c.value)),
+        )
+        .order_by(_account.c.type != literal_column("'eaddress'"), _account.c.id)
+    )
+
+
+_SERVED_ADDRESS = _served_address()
 # Looks at every account: only where none has the number in one of the plain forms.
 _SERVED_DECORATED = _served(_undecorated(_account.c.phone))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -12,7 +13,7 @@ import orjson
 from sqlalchemy import ColumnElement, bindparam, func, literal_column, select, update
 
 from engine.model import Spool, SpoolStatus, Transmission
-from engine.results import Awaiting
+from engine.results import Awaiting, ResultRow
 from engine.states import Event, advance
 from engine.store import hotsql, schema
 from engine.store.base import Interrupted, Standing
@@ -57,6 +58,23 @@ def await_reports(tx: Transaction, asked: Sequence[Await]) -> None:
     uids = new_uids(len(results))
     rows = [(uid, *row) for uid, row in zip(uids, results, strict=True)]
     hotsql.NEW_RESULTS.run(tx.connection, rows)
+
+
+def annotate(tx: Transaction, spool_id: int, rows: Sequence[ResultRow], at: datetime) -> None:
+    """Add rows to a closed spool, each as often as it is given at most."""
+    found = _CLOSED.run(tx.connection, id=spool_id).fetchone()
+    if found is None:
+        return
+    there = Counter(tuple(row[1:]) for row in hotsql.COLLECTED.json(tx.connection, [(spool_id,)]))
+    asked = Counter((row.type, row.name, row.data) for row in rows)
+    when, new = micros(at), list((asked - there).elements())
+    hotsql.NEW_RESULTS.run(
+        tx.connection,
+        [
+            (uid, found[0], when, when, spool_id, *datum)
+            for uid, datum in zip(new_uids(len(new)), new, strict=True)
+        ],
+    )
 
 
 def _waiting(one: Await) -> tuple[Any, ...]:
@@ -147,6 +165,11 @@ def _await() -> Bulk:
 
 _STANDING, _AWAIT = _standing(), _await()
 _AMONG = _among()
+_CLOSED = Statement(
+    select(_spool.c.owner_id).where(
+        _spool.c.id == bindparam("id"), literal_column(f"NOT (+spool.{schema.OPEN})")
+    )
+)
 _UNREPORTED = Statement(
     with_transmission()
     .where(

@@ -23,7 +23,7 @@ from engine.model import (
     Transmission,
     TransmissionStatus,
 )
-from engine.results import Awaiting, Result
+from engine.results import Awaiting, Result, ResultRow
 from engine.store.arrival import Doorkeeper
 from engine.store.standing import Interrupted as Interrupted  # noqa: PLC0414 - for our readers
 from engine.store.standing import Standing as Standing  # noqa: PLC0414
@@ -277,6 +277,10 @@ class Store(Doorkeeper, Protocol):
 
         Its result rows are added. A spool that has a result already keeps it.
         """
+        ...
+
+    async def annotate(self, spool_id: int, rows: Sequence[ResultRow], at: datetime) -> None:
+        """Add rows to a spool that has its result; those it has are not added twice."""
         ...
 
     async def open_spools(self, spool_ids: Sequence[int]) -> list[Standing]:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    func,
     text,
 )
 
@@ -92,7 +94,7 @@ def _to(name: str, target: str, *, required: bool = False, gone: str | None = No
     return Column(name, Big, ForeignKey(f"{target}.id", ondelete=gone), nullable=not required)
 
 
-def _partial(name: str, *columns: Column[Any], where: str, unique: bool = False) -> Index:
+def _partial(name: str, *columns: ColumnElement[Any], where: str, unique: bool = False) -> Index:
     return Index(
         name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where)
     )
@@ -340,6 +342,8 @@ Index("ix_arrival_at", arrival.c.at)
 # Whose a number is that wrote to us, and which of ours it wrote to.
 _partial("ix_contact_phone", contact.c.phone, where="phone <> ''")
 _partial("ix_account_phone", account.c.phone, where="phone <> ''")
+_partial("ix_contact_email", func.lower(contact.c.email), where="email <> ''")
+_partial("ix_account_email", func.lower(account.c.email), where="email <> ''")
 Index("ux_contact_link", contact_link.c.group_id, contact_link.c.contact_id, unique=True)
 Index("ix_contact_link_order", contact_link.c.group_id, contact_link.c.link_id)
 Index("ix_contact_link_contact_id", contact_link.c.contact_id)

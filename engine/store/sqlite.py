@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from engine.clock import Clock
 from engine.errors import UnavailableError
 from engine.model import CampaignStatus, DoNotContact, Entity, Service, Transmission
-from engine.results import Awaiting, Result
+from engine.results import Awaiting, Result, ResultRow
 from engine.store import arrivals, awaiting, batch, contacts, hotpath, nouns, queries, reports
 from engine.store.arrival import Arrival, Kept, Served
 from engine.store.awaiting import Await
@@ -202,6 +202,11 @@ class SqliteStore:
         """See ``Store.await_report``."""
         await self._writer.submit(Await(spool_id, fate, at))
 
+    async def annotate(self, spool_id: int, rows: Sequence[ResultRow], at: datetime) -> None:
+        """See ``Store.annotate``."""
+        if rows:
+            await self._writer.submit(lambda tx: awaiting.annotate(tx, spool_id, rows, at))
+
     async def open_spools(self, spool_ids: Sequence[int]) -> list[Standing]:
         """See ``Store.open_spools``."""
         return await self._readers.run(awaiting.open_spools, spool_ids)
@@ -223,6 +228,10 @@ class SqliteStore:
         """See ``Store.served``."""
         return await self._readers.run(arrivals.served, number, program_type)
 
+    async def served_address(self, address: str, program_type: str) -> list[Served]:
+        """See ``Store.served_address``."""
+        return await self._readers.run(arrivals.served_address, address, program_type)
+
     async def receive(self, arrival: Arrival) -> Kept | None:
         """See ``Store.receive``."""
         kept = await self._writer.submit(lambda tx: arrivals.receive(tx, arrival))
@@ -238,6 +247,11 @@ class SqliteStore:
         """See ``Store.forbid``."""
         closed = await self._writer.submit(lambda tx: arrivals.forbid(tx, entry))
         return cast("DoNotContact", closed)
+
+    async def suppress(self, spool_id: int, reason: str) -> DoNotContact | None:
+        """See ``Store.suppress``."""
+        closed = await self._writer.submit(lambda tx: arrivals.suppress(tx, spool_id, reason))
+        return cast("DoNotContact | None", closed)
 
     async def allow(self, owner_id: int | None, service: Service, address: str) -> bool:
         """See ``Store.allow``."""

@@ -31,6 +31,7 @@ from engine.gateway import (
 )
 from engine.model import Provider, Service, Spool
 from engine.results import Awaiting, Blame, Disposition, Fate, Reached, Result, ResultRow
+from tests.support.inbox import NoMail
 
 DEADLINE_S = 30.0
 LONG = "A text of more than one part. " * 20
@@ -66,7 +67,7 @@ class Harness(Protocol):
         ...
 
 
-class Inbox:
+class Inbox(NoMail):
     """``engine.gateway.Inbox`` that remembers what it is told, and how often."""
 
     def __init__(self) -> None:

@@ -55,7 +55,7 @@ def arrival(scene: Scene, key: str = "k", **fields: Any) -> Arrival:
         destination=OURS,
         title="in",
         origin="receivesms",
-        text=Text(name="from somebody", type="unicode", data="Grüße 😀"),
+        message=Text(name="from somebody", type="unicode", data="Grüße 😀"),
         rows=(ResultRow("application", "sms_receive", "success"),),
     )
     return msgspec.structs.replace(given, **fields)
@@ -96,14 +96,14 @@ class ArrivalsSuite:
         assert spool.status is SpoolStatus.COMPLETED
         assert spool.spooled_at == spool.connected_at == spool.ended_at == AT
         assert (spool.destination, spool.provider_id) == (OURS, scene.provider.id)
-        text = await store.get(Text, kept.text_id)
+        text = await store.get(Text, kept.message_id)
         assert text is not None
         assert (text.data, text.owner_id) == ("Grüße 😀", scene.owner.id)
         rows = {(r.type, r.name): r.data for r in await store.find(SpoolResult, Query())}
         assert rows == {
             ("application", "sms_receive"): "success",
             ("contact", "contact_new"): str(kept.contact_id),
-            ("message", "text"): str(kept.text_id),
+            ("message", "text"): str(kept.message_id),
         }
         assert await store.interrupted_spools(1, 10) == []
 

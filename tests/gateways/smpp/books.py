@@ -20,6 +20,7 @@ from gateways.smpp.pdu import Address
 from gateways.smpp.records import Receipt, ReceiptState, Segment, SegmentAnswer
 from gateways.smpp.settings import SmppSettings
 from gateways.smpp.tracker import Tracker
+from tests.support.inbox import NoMail
 
 PROVIDER = 7
 SETTINGS = SmppSettings(
@@ -67,7 +68,7 @@ def receipt(
     return Receipt(message_id=message_id, state=state, received_at=clock(), **known)
 
 
-class Inbox:
+class Inbox(NoMail):
     """``engine.gateway.Inbox`` that keeps every report; while ``fault`` is set it takes none."""
 
     def __init__(self) -> None:

@@ -31,6 +31,7 @@ from gateways.smpp.gateway import SmppGateway
 from gateways.smpp.pdu import Command, Pdu, Tag
 from tests.gateways.smpp.faulty import pdu
 from tests.support import wait_until
+from tests.support.inbox import NoMail
 
 DEADLINE_S = 20.0
 
@@ -44,7 +45,7 @@ QUICK: dict[str, Any] = {
 """Settings with which tests do not wait long."""
 
 
-class Inbox:
+class Inbox(NoMail):
     """``engine.gateway.Inbox`` that remembers; ``fault`` makes it refuse."""
 
     def __init__(self) -> None:

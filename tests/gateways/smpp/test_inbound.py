@@ -33,7 +33,7 @@ from gateways.smpp.journal import Journal
 from gateways.smpp.pdu import Address, ShortMessage, Tag
 from gateways.smpp.settings import SmppSettings
 from tests.support.engine import config_in
-from tests.support.inbox import Tray
+from tests.support.inbox import NoMail, Tray
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 PROVIDER = Provider(id=3, name="smsc", type="smpp", service=Service.SMS, host="127.0.0.1")
@@ -397,7 +397,7 @@ async def test_whatever_comes_is_answered(
 
 
 # --- with the engine ------------------------------------------------------------------------------
-class Dying(Inbound):
+class Dying(NoMail, Inbound):
     """Dies after the engine has it and before the SMSC is answered."""
 
     async def receive(self, message: InboundText) -> Reception:
@@ -408,7 +408,7 @@ class Dying(Inbound):
         raise AssertionError(reports)
 
 
-class Living(Inbound):
+class Living(NoMail, Inbound):
     async def report(self, reports: Sequence[Report]) -> None:
         raise AssertionError(reports)
 

@@ -1,0 +1,141 @@
+"""Mails to our accounts: whose they are, kept with their files before they are let go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from engine.bus import Bus
+from engine.clock import Clock
+from engine.errors import InvalidError, UnavailableError
+from engine.events import of_arrival
+from engine.gateway import Reception
+from engine.inbound import ANONYMOUS, GONE, LOOKS
+from engine.mail import InboundMail
+from engine.model import Service, Template
+from engine.results import ResultRow
+from engine.screening import bare_spelling
+from engine.store.arrival import Arrival, Served
+from engine.store.base import Store
+from engine.uploads import MediaFolder
+from engine.validation import LENGTHS
+
+log = structlog.get_logger("inbound_mail")
+
+PROGRAM = "receiveemail"
+
+_SUCCESS = ResultRow("application", "email_receive", "success")
+_MOST = LENGTHS[Template]
+_ADDRESS = 254  # RFC 5321 §4.5.3.1.3, without the brackets
+_TITLE = 255
+_spell = bare_spelling(Service.EMAIL)
+
+
+class InboundMails:
+    """Takes mails to our accounts."""
+
+    def __init__(self, store: Store, clock: Clock, bus: Bus, folder: MediaFolder) -> None:
+        self._store = store
+        self._clock = clock
+        self._bus = bus
+        self._folder = folder
+
+    async def serves(self, address: str) -> bool:
+        """See ``Inbox.serves_mail``."""
+        return (await self._taker(address)) is not None
+
+    async def receive(self, mail: InboundMail) -> Reception:
+        """See ``Inbox.receive_mail``.
+
+        The account is the one with the destination's address, its program the one of type
+        receiveemail that serves it.
+        """
+        for _ in range(LOOKS):
+            try:
+                return await self._receive(mail)
+            except InvalidError as error:
+                if error.field not in GONE:
+                    raise
+        raise UnavailableError("the account or its program is being changed")
+
+    async def _receive(self, mail: InboundMail) -> Reception:
+        taker = await self._taker(mail.destination)
+        if taker is None or taker.program_id is None:
+            log.info("unwanted", provider_id=mail.provider_id, domain=_domain(mail.destination))
+            return Reception.UNWANTED
+        paths = await self._kept(mail)
+        kept = None
+        try:
+            kept = await self._store.receive(self._arrival(mail, taker, taker.program_id, paths))
+        finally:
+            if kept is None:
+                self._folder.discard(*paths)
+        if kept is None:
+            return Reception.REPEATED
+        if self._bus.listening:
+            for event in of_arrival(kept, self._clock()):
+                self._bus.publish(event)
+        return Reception.TAKEN
+
+    async def _taker(self, address: str) -> Served | None:
+        served = await self._store.served_address(_spell(address), PROGRAM)
+        return next((one for one in served if one.program_id is not None), None)
+
+    async def _kept(self, mail: InboundMail) -> list[str]:
+        if not mail.files:
+            return []
+        return await self._folder.keep_copies(*((one.path, "attachment") for one in mail.files))
+
+    def _arrival(
+        self, mail: InboundMail, account: Served, program_id: int, paths: Sequence[str]
+    ) -> Arrival:
+        within_s, email = mail.repeat_within_s, _sender(mail)
+        title = f"Email from {email or ANONYMOUS}"
+        return Arrival(
+            at=mail.at,
+            # Another recipient's copy of the same mail is another arrival.
+            key=f"{mail.key} {_spell(mail.destination)}",
+            provider_id=mail.provider_id,
+            repeat_since=mail.at - timedelta(seconds=within_s) if within_s > 0 else None,
+            owner_id=account.owner_id,
+            account_id=account.account_id,
+            program_id=program_id,
+            service=Service.EMAIL,
+            phone="" if email else ANONYMOUS,
+            email=email,
+            name=mail.source.name,
+            destination=mail.destination,
+            title=title[:_TITLE],
+            origin=PROGRAM,
+            message=_template(mail, title, paths),
+            rows=(_SUCCESS, *mail.rows),
+        )
+
+
+def _template(mail: InboundMail, name: str, paths: Sequence[str]) -> Template:
+    """Where there is no HTML, what was written in plain text is the body."""
+    attachments: list[dict[str, Any]] = [
+        {"path": path, "name": one.name, "type": one.type, "size": one.size}
+        for one, path in zip(mail.files, paths, strict=True)
+    ]
+    return Template(
+        name=name[: _MOST["name"]],
+        type="html" if mail.body else "plain",
+        subject=mail.subject[: _MOST["subject"]],
+        body=(mail.body or mail.body_alt)[: _MOST["body"]],
+        body_alt=mail.body_alt[: _MOST["body_alt"]],
+        attachments=tuple(attachments),
+    )
+
+
+def _sender(mail: InboundMail) -> str:
+    """The address an answer can be sent to; "" where there is none."""
+    address = mail.source.address.strip()
+    return address if "@" in address and len(address) <= _ADDRESS else ""
+
+
+def _domain(address: str) -> str:
+    return address.rpartition("@")[2][:255]
