@@ -88,6 +88,11 @@ class NodeProcess:
         assert self._process is not None
         return self._process
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._started.pid
+
     def log(self) -> str:
         """What the node wrote so far."""
         return self._log.read_text(errors="replace")[-4000:]
