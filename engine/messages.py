@@ -7,7 +7,7 @@ import re
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import msgspec
@@ -16,6 +16,7 @@ from engine.auth import Principal
 from engine.catalog import FAMILY, Catalog
 from engine.documents import Documents, Pages
 from engine.errors import InvalidError, NotFoundError, TooLargeError
+from engine.filenames import safe_name
 from engine.media import Sound, Sounds
 from engine.model import Document, Recording, Template
 from engine.uploads import MediaFolder
@@ -23,11 +24,8 @@ from engine.uploads import MediaFolder
 M = TypeVar("M", Recording, Document)
 
 MAX_ATTACHMENTS = 10
-MAX_FILE_NAME = 128
 _DEFAULT_TYPE = "application/octet-stream"
 _MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}")
-# Control characters, and what some system takes for more than a character of a name.
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069<>:"/\\|?*]')
 
 
 class Attachment(msgspec.Struct, frozen=True):
@@ -211,17 +209,6 @@ def _attachment(path: str, name: str, kind: str, size: int, number: int) -> dict
     extension = mimetypes.guess_extension(media_type) or ".bin"
     safe = safe_name(name) or f"attachment_{number}{extension}"
     return {"path": path, "name": safe, "type": media_type, "size": size}
-
-
-def safe_name(name: str) -> str:
-    """The last part of a file's name without what could be more than a name; "" if nothing is left.
-
-    Its extension survives a cut.
-    """
-    last = re.split(r"[/\\]", name)[-1]
-    bare = _UNSAFE.sub("", last).strip(" .")
-    suffix = PurePosixPath(bare).suffix[:16]
-    return bare if len(bare) <= MAX_FILE_NAME else bare[: MAX_FILE_NAME - len(suffix)] + suffix
 
 
 def _zipped(attachments: Sequence[Attachment]) -> IO[bytes]:

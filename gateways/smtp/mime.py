@@ -1,0 +1,3 @@
+from gateways.smtp.parsed import Parsed, ParsedBounce, ParsedFile, ParsedRecipient
+
+__all__ = ["Parsed", "ParsedBounce", "ParsedFile", "ParsedRecipient"]
