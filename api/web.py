@@ -21,6 +21,7 @@ from api.ictcore import CLASSIC, ICTCORE
 from api.openapi import document
 from api.routing import Ask, Dialect, Route
 from api.server import HttpConnection
+from api.unsubscribe import mount_unsubscribe
 from engine.app import Engine
 from engine.auth import GUEST, Authenticator
 from engine.errors import NotFoundError, OutspoolError
@@ -109,6 +110,7 @@ def _mount_own(app: WebApp, engine: Engine) -> None:
     for path, view in (("/healthz", healthz), ("/openapi.json", openapi)):
         app.add_url_rule(path, endpoint=path, view_func=view, provide_automatic_options=False)
     mount_docs(app)
+    mount_unsubscribe(app, engine)
 
 
 def _json(body: bytes, status: int) -> Response:

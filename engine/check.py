@@ -27,6 +27,7 @@ from engine.programs import PROGRAMS
 from engine.quotes import PRICE_PLACES, dearest, quote, tariffs
 from engine.store.base import Address, Store
 from engine.tokens import compiled
+from engine.unsubscribes import Links
 from engine.work import prepare
 
 CHUNK = 500
@@ -87,6 +88,7 @@ async def check_campaign(
     campaign: Campaign,
     carries: Callable[[Service], bool],
     *,
+    links: Links | None = None,
     budget_s: float = BUDGET_S,
 ) -> CampaignCheck:
     """Look, count, write nothing. ``carries`` says whether a provider carries a service."""
@@ -98,7 +100,7 @@ async def check_campaign(
     complete = await _look_through(store, campaign, service, count, budget_s)
     tally = await store.campaign_tally(campaign.id)
     retries = tally[TransmissionStatus.PENDING.value]
-    preview = await _preview(store, config, campaign, program, count)
+    preview = await _preview(store, config, campaign, program, count, links=links)
     return CampaignCheck(
         contacts=group.contact_total if group else 0,
         dialable=count.dialable,
@@ -165,7 +167,13 @@ async def _look_through(
 
 
 async def _preview(
-    store: Store, config: Config, campaign: Campaign, program: Program | None, count: _Count
+    store: Store,
+    config: Config,
+    campaign: Campaign,
+    program: Program | None,
+    count: _Count,
+    *,
+    links: Links | None,
 ) -> CampaignPreview | None:
     if program is None or count.first is None:
         return None
@@ -177,7 +185,9 @@ async def _preview(
     account = None if account_id is None else await store.get(Account, account_id)
     texts = await wording(store, config, program)
     return CampaignPreview(
-        contact_id=contact_id, destination=destination, words=texts.words(contact, account)
+        contact_id=contact_id,
+        destination=destination,
+        words=texts.preview(contact, account, links, campaign.owner_id),
     )
 
 

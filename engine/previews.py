@@ -22,6 +22,7 @@ from engine.model import (
 from engine.plaintext import plain_text
 from engine.store.base import Store
 from engine.tokens import Context, Escape, Phrase, compiled
+from engine.unsubscribes import Links
 
 _PLAIN_TYPES = frozenset({"plain", "text", "txt", "text/plain"})
 """Types of templates whose body is no HTML."""
@@ -80,6 +81,22 @@ class Wording(msgspec.Struct, frozen=True):
             )
         )
 
+    def preview(
+        self,
+        contact: Contact,
+        account: Account | None,
+        links: Links | None,
+        owner_id: int | None,
+    ) -> dict[str, str]:
+        """``words`` before there is a transmission: its tokens stay as they are."""
+        link = links.url(owner_id, contact.email) if links and self.is_mail else None
+        return self.filled(self.context(contact, account, unsubscribe=link))
+
+    @property
+    def is_mail(self) -> bool:
+        """Whether its contacts get links to unsubscribe by."""
+        return "subject" in self.phrases
+
 
 async def wording(
     store: Store, config: Config, program: Program, template: Template | None = None
@@ -101,14 +118,18 @@ async def wording(
 
 
 async def preview(
-    catalog: Catalog, program: Program, contact: Contact, account: Account | None
+    catalog: Catalog,
+    program: Program,
+    contact: Contact,
+    account: Account | None,
+    links: Links | None = None,
 ) -> dict[str, str]:
     """What ``contact`` would be sent: see ``Wording``. The rows are the caller's to see.
 
     Tokens of a transmission stay as they are, there is none.
     """
     texts = await wording(catalog.store, catalog.config, program)
-    return texts.words(contact, account)
+    return texts.preview(contact, account, links, program.owner_id)
 
 
 async def _phrases(store: Store, program: Program) -> dict[str, Phrase]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from engine.addresses import plain
 from engine.model import Contact, Service
 
 # What people write into numbers and what a dialled digit string may hold (E.164: 15 digits; trunks
@@ -46,8 +47,9 @@ def _bare_email(address: str) -> str:
 def screen(contact: Contact, service: Service, allowed_prefixes: Sequence[str]) -> tuple[str, str]:
     """``(destination, "")`` where the contact may be dialled, else ``("", cause)``.
 
-    Causes: ``missing_number``, ``invalid_number``, ``destination_not_allowed``, ``missing_email``.
-    Prefixes are compared without a leading ``+`` or ``00``.
+    Causes: ``missing_number``, ``invalid_number``, ``destination_not_allowed``, ``missing_email``,
+    ``invalid_email`` (``engine.addresses.plain``). Prefixes are compared without a leading ``+`` or
+    ``00``.
     """
     return screen_address(contact.phone, contact.email, service, allowed_prefixes)
 
@@ -57,7 +59,7 @@ def screen_address(
 ) -> tuple[str, str]:
     """``screen`` for who has the two only."""
     if service not in _BY_NUMBER:
-        return email, "" if email else "missing_email"
+        return _screened_email(email)
     if not phone:
         return "", "missing_number"
     number = normalise_number(phone)
@@ -66,6 +68,13 @@ def screen_address(
     if allowed_prefixes and not _allowed(number, allowed_prefixes):
         return "", "destination_not_allowed"
     return number, ""
+
+
+def _screened_email(email: str) -> tuple[str, str]:
+    address = plain(email)
+    if address is None:
+        return "", "invalid_email" if email.strip() else "missing_email"
+    return address, ""
 
 
 def _allowed(number: str, prefixes: Sequence[str]) -> bool:

@@ -16,6 +16,7 @@ from engine.errors import NoProviderError, NotFoundError, NotReadyError, Unavail
 from engine.model import Contact, Transmission, TransmissionStatus
 from engine.results import screened
 from engine.store.base import Candidate, Store
+from engine.unsubscribes import Links
 from engine.work import Job, Work, prepare
 
 log = structlog.get_logger("sends")
@@ -52,12 +53,19 @@ class SingleSends:
     """``send`` commits a spool and returns its id; ``run`` brings the retries."""
 
     def __init__(
-        self, *, store: Store, dispatcher: Dispatcher, config: Config, clock: Clock
+        self,
+        *,
+        store: Store,
+        dispatcher: Dispatcher,
+        config: Config,
+        clock: Clock,
+        links: Links | None = None,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._config = config
         self._clock = clock
+        self._links = links
         self._flow = dispatcher.open_flow(SENDS_FLOW, 0.0)
         self._open: set[int] = set()  # transmissions handed to the dispatcher and not ended
         self._next_due: datetime | None = None
@@ -107,6 +115,7 @@ class SingleSends:
             self._config,
             transmission.program_id,
             transmission.account_id,
+            links=self._links,
             title=transmission.title,
             owner_id=transmission.owner_id,
             campaign_id=transmission.campaign_id,

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from engine import segments
+from engine.addresses import MAX_ADDRESS, plain
 from engine.calendar_rules import zone
 from engine.errors import InvalidError
 from engine.gateway import TextKind
@@ -41,7 +42,7 @@ from engine.screening import normalise_number
 E = TypeVar("E", bound=Entity)
 
 _CONTACT = {
-    "first_name": 64, "last_name": 64, "phone": 32, "email": 64, "address": 128,
+    "first_name": 64, "last_name": 64, "phone": 32, "email": MAX_ADDRESS, "address": 128,
     "custom1": 128, "custom2": 128, "custom3": 128, "description": 255,
 }  # fmt: skip
 
@@ -74,7 +75,7 @@ LENGTHS: dict[type[Entity], dict[str, int]] = {
     },
     Role: {"name": 64, "description": 255},
     Permission: {"name": 64, "description": 255},
-    DoNotContact: {"address": 64, "reason": 255},
+    DoNotContact: {"address": MAX_ADDRESS, "reason": 255},
     Provider: {
         "name": 128, "type": 32, "host": 255, "transport": 8, "username": 128, "password": 128,
         "dialstring": 255, "prefix": 255, "description": 255,
@@ -108,18 +109,22 @@ ACCOUNT_TYPES = frozenset({"account", "extension", "did", "eaddress"})
 
 
 class ProviderType(msgspec.Struct, frozen=True):
-    """What a provider of a type is where nobody says otherwise (specs/ictcore.md §2.10)."""
+    """What a provider of a type is where nobody says otherwise (specs/ictcore.md §2.10).
+
+    ``channels`` keep what is slow and not urgent from using up those of the node.
+    """
 
     service: Service
     port: int
     transport: str = "tcp"
     needs_host: bool = True
+    channels: int = 0
 
 
 PROVIDER_TYPES = {
     "sip": ProviderType(Service.VOICE | Service.FAX, 5060, "udp"),
     "smpp": ProviderType(Service.SMS, 2775),
-    "smtp": ProviderType(Service.EMAIL, 25),
+    "smtp": ProviderType(Service.EMAIL, 25, needs_host=False, channels=200),  # no host: direct MX
     "http": ProviderType(Service.SMS, 80, needs_host=False),
     "emailcmd": ProviderType(Service.EMAIL, 25, needs_host=False),
     "loopback": ProviderType(Service.VOICE | Service.FAX, 5060, "udp", needs_host=False),
@@ -148,6 +153,8 @@ _TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]*", re.ASCII)
 _TEXTS = frozenset({"description", "address", "body", "body_alt", "data"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CONTROL_IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_ANY_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# More than can be sent to: what ICTCore took is kept, and screened out when it is to be sent.
 _EMAIL = re.compile(r"[^@\s<>,;\"]+@[^@\s<>,;\"]+")
 _PERMISSION = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?|\[?[0-9A-Fa-f:.]+\]?", re.ASCII)
@@ -179,8 +186,13 @@ def check_texts(kind: type[Entity], values: Mapping[str, str]) -> None:
     phone, email = values.get("phone"), values.get("email")
     if phone and normalise_number(phone) is None:
         raise InvalidError("phone: not a telephone number", field="phone")
-    if email and not _EMAIL.fullmatch(email):
+    if email and not _is_email(email):
         raise InvalidError("email: not an e-mail address", field="email")
+
+
+def _is_email(text: str) -> bool:
+    tolerable = _EMAIL.fullmatch(text) and not _ANY_CONTROL.search(text)
+    return bool(tolerable) or plain(text) == text
 
 
 def _contact(contact: Contact) -> None:
@@ -190,7 +202,7 @@ def _contact(contact: Contact) -> None:
 
 def _do_not_contact(entry: DoNotContact) -> None:
     number = normalise_number(entry.address) is not None
-    if not number and not _EMAIL.fullmatch(entry.address):
+    if not number and not _is_email(entry.address):
         raise InvalidError(
             "address: neither a telephone number nor an e-mail address", field="address"
         )

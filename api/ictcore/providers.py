@@ -45,10 +45,12 @@ class Limits(msgspec.Struct, kw_only=True):
 
 
 class ProviderBody(Limits, kw_only=True):
-    """A provider as clients write it: the name is needed, for SIP, SMPP and SMTP the host too.
+    """A provider as clients write it: the name is needed, for SIP and SMPP the host too.
 
     ``type`` is sip, smpp, smtp, http, emailcmd or loopback; it says which ``service_flag`` (voice
-    1, fax 2, SMS 4, e-mail 8 added up) and port there are without them.
+    1, fax 2, SMS 4, e-mail 8 added up), port and channels there are without them. SMTP without a
+    host goes to the mail servers of each domain itself; its settings are in
+    gateways/smtp/PROVIDERS.md.
     """
 
     name: Text = UNSET
@@ -177,6 +179,7 @@ def _defaults(given: dict[str, Any]) -> dict[str, Any]:
         "service": kind.service,
         "port": _SIPS_PORT if secure else kind.port,
         "transport": kind.transport,
+        "channels": kind.channels,
     }
 
 
