@@ -1,0 +1,455 @@
+"""One connection of a peer that brings mail: aiosmtpd's session, with what it leaves open closed.
+
+Runs in the asyncio thread. It never relays: a recipient is one of ours or is refused at RCPT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+import ssl
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+import structlog
+from aiosmtpd import smtp
+
+from engine.config import SmtpConfig
+from engine.errors import UnavailableError
+from gateways.smtp.intake import NOBODY, PUT_OFF, TAKEN, Reply
+from gateways.smtp.loop import Loop, LoopEndedError
+from gateways.smtp.session_caps import Budget, Seats, Tally, peer_of
+
+log = structlog.get_logger("smtp")
+
+WANTED_S = 15.0
+"""How long a peer waits for RCPT's answer before it is told to come again."""
+
+TAKING_S = 30.0
+"""Beyond the reading of a mail: what the store may take."""
+
+GOODBYE_S = 2.0
+"""How long a peer may take to read its last reply."""
+
+_PATH = re.compile(
+    r"<(?:@[^:<>\s]{1,255}:)?([^<>\x00-\x20\x7f]{0,320})>(?:[ \t]+([\x21-\x7e \t]*))?"
+)
+_BARE = re.compile(rb"[\r\n]\.[\r\n]")
+_ADVERTISED_BY_US = ("250-AUTH", "250 HELP")
+_MECHANISMS = ("PLAIN", "LOGIN")
+_FULL = "452 4.3.1 Too much mail at once, try again later"
+_NOT_HERE = "502 5.5.1 Not implemented"
+
+
+class Taking(Protocol):
+    """What is needed of ``Intake``."""
+
+    async def wanted(self, recipient: str) -> bool:
+        """Whether mail to this address would be taken."""
+        ...
+
+    async def take(
+        self, raw: bytes, mail_from: str, recipients: Sequence[str], *, provider_id: int = 0
+    ) -> list[Reply]:
+        """Make it durable; one reply per recipient."""
+        ...
+
+
+class Shared:
+    """What all sessions of a listener have together."""
+
+    def __init__(self, config: SmtpConfig, loop: Loop, intake: Taking, budget: Budget) -> None:
+        self.config = config
+        self.loop = loop
+        self.intake = intake
+        self.budget = budget
+        self.seats = Seats(config.listen_connections, config.listen_connections_per_address)
+        self.sessions: set[Session] = set()
+        self.empty = asyncio.Event()  # set when the last session ends
+        self.counts: Counter[str] = Counter()
+
+
+class Session(smtp.SMTP):
+    """One connection."""
+
+    def __init__(self, shared: Shared, tls: ssl.SSLContext | None, hostname: str) -> None:
+        config = shared.config
+        self._shared = shared
+        self._tally = Tally()
+        self._peer: str | None = None  # None: it has no seat
+        self._heard_at = 0.0
+        self._taking = False
+        self._ended = False
+        self._last_words = ""
+        self._timers: list[asyncio.TimerHandle] = []
+        super().__init__(
+            _Hooks(shared),
+            data_size_limit=config.max_message_bytes,
+            enable_SMTPUTF8=True,
+            hostname=hostname,
+            ident="ESMTP",
+            tls_context=tls,
+            require_starttls=config.listen_require_tls,
+            timeout=config.listen_idle_s,
+            auth_required=bool(config.listen_username),
+            auth_exclude_mechanism=() if config.listen_username else _MECHANISMS,
+            authenticator=self._authenticated,
+            loop=asyncio.get_running_loop(),
+        )
+        # aiosmtpd's is one for all sessions; the limit of a line is the reader's anyway.
+        self.command_size_limit = self.line_length_limit
+        self.command_size_limits = Counter()
+
+    # --- life ------------------------------------------------------------------------------------
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A peer came, or its TLS is up."""
+        if self._original_transport is None and not self._seated(transport):
+            return
+        super().connection_made(transport)
+
+    def _seated(self, transport: Any) -> bool:
+        shared, peer = self._shared, peer_of(str((transport.get_extra_info("peername") or "?")[0]))
+        shared.counts["connections"] += 1
+        if not shared.seats.take(peer):
+            shared.counts["no_seat"] += 1
+            transport.write(b"421 4.3.2 Too many connections\r\n")
+            transport.close()
+            self.loop.call_later(GOODBYE_S, transport.abort)
+            return False
+        self._peer = peer
+        shared.sessions.add(self)
+        after_s = shared.config.listen_session_s
+        self._timers.append(self.loop.call_later(after_s, self.end, "421 4.4.2 Too long"))
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It is over, whoever ended it."""
+        if self._peer is None:
+            return
+        if self in self._shared.sessions:
+            self._shared.sessions.remove(self)
+            self._shared.seats.leave(self._peer)
+            for timer in self._timers:
+                timer.cancel()
+            if not self._shared.sessions:
+                self._shared.empty.set()
+        super().connection_lost(error)
+
+    def data_received(self, data: bytes) -> None:
+        """Unless it had no seat, or nobody listens any more."""
+        if self._peer is not None and not self._ended:
+            super().data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """As ``data_received``."""
+        return False if self._peer is None else super().eof_received()
+
+    def end(self, words: str) -> None:
+        """Say this and close; a mail that is being taken gets its answer first."""
+        if self._taking:
+            self._last_words = words
+            return
+        if self._ended or self.transport is None:
+            return
+        self._ended = True
+        self._shared.counts["ended_by_us"] += 1
+        transport: Any = self.transport
+        transport.write(words.encode() + b"\r\n")
+        transport.close()
+        # Who does not read would keep it open for ever.
+        self._timers.append(self.loop.call_later(GOODBYE_S, self.abort))
+        if self._handler_coroutine is not None:
+            self._handler_coroutine.cancel()
+
+    def abort(self) -> None:
+        """Close at once, whatever is under way."""
+        raw: Any = self._original_transport or self.transport
+        if raw is not None:
+            raw.abort()
+
+    async def _handle_client(self) -> None:
+        try:
+            await super()._handle_client()
+        except ConnectionError:
+            self._shared.counts["lost"] += 1
+
+    async def handle_exception(self, error: Exception) -> str:
+        """What no rule of ours foresees; its text may be the peer's."""
+        if isinstance(error, smtp.TLSSetupException):
+            self._shared.counts["tls_failed"] += 1
+        else:
+            self._shared.counts["faults"] += 1
+            log.error("smtp.session_fault", kind=type(error).__name__)
+        return str(PUT_OFF)
+
+    # --- time ------------------------------------------------------------------------------------
+    def _reset_timeout(self, _duration: float | None = None) -> None:
+        """The peer said something. One timer, moved when it rings: lines come by the thousand."""
+        self._heard_at = self.loop.time()
+        if self._timeout_handle is None:
+            self._timeout_handle = self.loop.call_later(self._timeout_duration, self._timeout_cb)
+
+    def _timeout_cb(self) -> None:
+        left_s = self._heard_at + self._timeout_duration - self.loop.time()
+        if self._taking or left_s > 0:
+            wait_s = left_s if left_s > 0 else self._timeout_duration
+            self._timeout_handle = self.loop.call_later(wait_s, self._timeout_cb)
+        else:
+            self.end("421 4.4.2 Idle for too long")
+
+    # --- commands --------------------------------------------------------------------------------
+    async def push(self, status: str | bytes) -> None:
+        """Say it, or that it is enough (RFC 5321 §4.2.5 lets a server close after a 421)."""
+        text = status if isinstance(status, str) else status.decode("ascii", "replace")
+        enough = self._tally.answered(text)
+        if enough:
+            self._shared.counts["enough"] += 1
+            self.end(enough)
+            await asyncio.sleep(0)  # the end has cancelled us
+            return
+        if not self._ended:
+            await super().push(text)
+
+    def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
+        """A path in its angle brackets and what follows; source routes are dropped (app. C)."""
+        found = _PATH.fullmatch(arg)
+        if found is None:
+            return None, None
+        address, rest = found.groups()
+        # The one null sender of aiosmtpd: "" is what it takes for nothing said.
+        return address or "<>", rest or ""
+
+    async def smtp_AUTH(self, arg: str | None) -> None:  # noqa: N802 - aiosmtpd calls it
+        """Mechanisms are named in any case (RFC 4954 §3)."""
+        mechanism, blank, rest = (arg or "").partition(" ")
+        await super().smtp_AUTH(mechanism.upper() + blank + rest)
+
+    def _authenticated(self, *asked: Any) -> smtp.AuthResult:
+        login, password = asked[-1]
+        config = self._shared.config
+        # Both are compared whatever the first says: time tells nothing.
+        known = hmac.compare_digest(login, config.listen_username.encode())
+        right = hmac.compare_digest(password, config.listen_password.encode())
+        if known and right:
+            return smtp.AuthResult(success=True)
+        self._shared.counts["login_failed"] += 1
+        log.warning("smtp.login_failed", peer=self._peer)
+        # handled=True would leave the peer without an answer.
+        return smtp.AuthResult(success=False, handled=False)
+
+    async def smtp_VRFY(self, _arg: str | None) -> None:  # noqa: N802
+        """Nobody learns who is here but by RCPT, which is counted."""
+        await self.push(_NOT_HERE)
+
+    async def smtp_EXPN(self, _arg: str | None) -> None:  # noqa: N802
+        """As VRFY."""
+        await self.push(_NOT_HERE)
+
+    async def smtp_HELP(self, _arg: str | None) -> None:  # noqa: N802
+        """Without a list of what may be tried."""
+        await self.push("214 2.0.0 See RFC 5321")
+
+    # --- mails -----------------------------------------------------------------------------------
+    async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
+        """Read the mail and take it (RFC 5321 §4.1.1.4, §4.5.2).
+
+        aiosmtpd's own keeps every line as an object, and those of a line without end for ever.
+        """
+        if await self.check_helo_needed() or await self.check_auth_needed("DATA"):
+            return
+        envelope: Any = self.envelope
+        if not envelope.rcpt_tos:
+            await self.push("503 5.5.1 Error: need RCPT command")
+            return
+        if arg:
+            await self.push("501 5.5.4 Syntax: DATA")
+            return
+        await self.push("354 End data with <CR><LF>.<CR><LF>")
+        text = _Text(self._shared.budget, self._shared.config.max_message_bytes)
+        try:
+            await self._read(text)
+            self.envelope = self._create_envelope()
+            reply = text.refusal or await self._taken(text.raw(), envelope)
+        finally:
+            text.close()
+        await self.push(reply)
+        if self._last_words:
+            self.end(self._last_words)
+
+    async def _read(self, text: _Text) -> None:
+        fragment = False  # of a line that is too long
+        while True:
+            try:
+                line = await self._reader.readuntil(b"\r\n")
+            except asyncio.LimitOverrunError as error:
+                text.too_long(await self._reader.read(error.consumed))
+                self._heard_at, fragment = self.loop.time(), True
+            else:
+                if line == b".\r\n" and not fragment:
+                    return
+                text.add(line)
+                self._heard_at, fragment = self.loop.time(), False
+            if text.beyond_hope:
+                self.end("552 5.3.4 Message too big")
+                await asyncio.sleep(0)  # the end has cancelled us
+
+    async def _taken(self, raw: bytes, envelope: Any) -> str:
+        sender = "" if envelope.mail_from == "<>" else envelope.mail_from
+        recipients = tuple(envelope.rcpt_tos)
+        shared, self._taking = self._shared, True
+        try:
+            replies = await shared.loop.ask(
+                lambda: shared.intake.take(raw, sender, recipients),
+                shared.config.read_timeout_s + TAKING_S,
+            )
+        except (TimeoutError, LoopEndedError) as error:
+            log.warning("smtp.mail_put_off", cause=str(error))
+            return str(PUT_OFF)
+        finally:
+            self._taking = False
+            self._reset_timeout()
+        reply = one_of(replies)
+        if reply.code == TAKEN.code:
+            self._tally.mail_taken()
+            shared.counts["mails"] += 1
+        return str(reply)
+
+
+def one_of(replies: Sequence[Reply]) -> Reply:
+    """SMTP has one reply for all recipients of a mail.
+
+    What one of them has to get later comes again for all; those who have it are told by its key.
+    What one of them has is taken: nobody bounces it for the others, who were wanted at RCPT.
+    """
+    later = [reply for reply in replies if reply.code // 100 == 4]  # noqa: PLR2004
+    taken = [reply for reply in replies if reply.code // 100 == 2]  # noqa: PLR2004
+    return (later or taken or list(replies))[0]
+
+
+class _Text:
+    """The text of a mail as it comes: bounded, without what SMTP adds to it."""
+
+    def __init__(self, budget: Budget, limit: int) -> None:
+        self._budget = budget
+        self._limit = limit
+        self._octets = bytearray()
+        self._held = 0
+        self._seen = 0
+        self.refusal = ""
+
+    def add(self, line: bytes) -> None:
+        """A line with its CRLF."""
+        if self._counted(len(line)):
+            return
+        if _BARE.search(line) or (line[:1] == b"." and line[1:2] in (b"\r", b"\n")):
+            # Some servers take this for the end, and what follows for commands: smuggling.
+            self._refuse("554 5.6.0 A line that ends in a bare CR or LF around a dot")
+            return
+        self._octets += line[1:] if line.startswith(b".") else line
+
+    def too_long(self, fragment: bytes) -> None:
+        """A piece of a line that is longer than a line may be (§4.5.3.1.6)."""
+        if not self._counted(len(fragment)):
+            self._refuse("500 5.6.0 Line too long (RFC 5321 4.5.3.1.6)")
+
+    def _counted(self, octets: int) -> bool:
+        """Count them; whether they are of no use any more."""
+        self._seen += octets
+        if self.refusal:
+            return True
+        if self._seen > self._limit:
+            self._refuse("552 5.3.4 Message too big")
+        elif not self._budget.take(octets):
+            self._refuse(_FULL)
+        else:
+            self._held += octets
+        return bool(self.refusal)
+
+    def _refuse(self, reply: str) -> None:
+        self.refusal = reply
+        self._octets = bytearray()
+        self._release()
+
+    @property
+    def beyond_hope(self) -> bool:
+        """Twice what was allowed came, and still no end."""
+        return self._seen > 2 * self._limit
+
+    def raw(self) -> bytes:
+        """The whole; once."""
+        octets, self._octets = bytes(self._octets), bytearray()
+        return octets
+
+    def _release(self) -> None:
+        held, self._held = self._held, 0
+        self._budget.give_back(held)
+
+    def close(self) -> None:
+        """It is taken or refused: its octets are not held any more."""
+        self._octets = bytearray()
+        self._release()
+
+
+class _Hooks:
+    """What aiosmtpd asks us at each command; answers are whole replies."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    async def handle_EHLO(  # noqa: N802
+        self, server: Session, session: Any, _envelope: Any, hostname: str, offers: list[str]
+    ) -> list[str]:
+        """Offer what there is, without HELP; AUTH only where somebody can log in."""
+        session.host_name = hostname
+        offers = [one for one in offers if not one.startswith(_ADVERTISED_BY_US)]
+        if self._shared.config.listen_username and server._tls_protocol is not None:  # noqa: SLF001
+            offers.append("250-AUTH " + " ".join(_MECHANISMS))
+        return [*offers, "250 ENHANCEDSTATUSCODES"]
+
+    async def handle_MAIL(  # noqa: N802
+        self, _server: Session, _session: Any, envelope: Any, address: str, options: list[str]
+    ) -> str:
+        """A sender; the size it promises must fit now, but is not held before it comes."""
+        if not _writable(address, envelope):
+            return "553 5.6.7 Not ASCII, and without SMTPUTF8"
+        sizes = [option[5:] for option in options if option.startswith("SIZE=")]
+        if sizes and int(sizes[0]) > self._shared.budget.free:
+            self._shared.counts["too_full"] += 1
+            return _FULL
+        envelope.mail_from = address
+        return "250 2.1.0 OK"
+
+    async def handle_RCPT(  # noqa: N802
+        self, _server: Session, _session: Any, envelope: Any, address: str, _options: list[str]
+    ) -> str:
+        """A recipient of ours, or none."""
+        if len(envelope.rcpt_tos) >= self._shared.config.listen_recipients:
+            return "452 4.5.3 Too many recipients"
+        if not _writable(address, envelope):
+            return "553 5.6.7 Not ASCII, and without SMTPUTF8"
+        try:
+            wanted = address != "<>" and await self._shared.loop.ask(
+                lambda: self._shared.intake.wanted(address), WANTED_S
+            )
+        except (UnavailableError, TimeoutError, LoopEndedError) as error:
+            log.warning("smtp.recipient_put_off", cause=str(error))
+            return str(PUT_OFF)
+        if not wanted:
+            self._shared.counts["unwanted"] += 1
+            return str(NOBODY)
+        if address not in envelope.rcpt_tos:
+            envelope.rcpt_tos.append(address)
+        return "250 2.1.5 OK"
+
+
+def _writable(address: str, envelope: Any) -> bool:
+    """Whether it is ASCII, or UTF-8 that was announced (RFC 6531 §3.4)."""
+    if address.isascii():
+        return True
+    with suppress(UnicodeEncodeError):
+        address.encode()
+        return bool(envelope.smtp_utf8)
+    return False
