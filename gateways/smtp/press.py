@@ -13,7 +13,7 @@ from queue import SimpleQueue
 import msgspec
 import trio
 
-from engine.addresses import domain_ascii, domain_of, needs_smtputf8
+from engine.addresses import domain_ascii, domain_of
 from engine.mail import MailMessage
 from gateways.smtp.compose import Blueprint, Envelope
 from gateways.smtp.dkim import Signer
@@ -173,7 +173,7 @@ def parcel_of(job: PressJob) -> Parcel:
         size=sum(map(len, chunks)),
         chunks=chunks,
         not_after=job.not_after,
-        smtputf8=_needs_smtputf8(sender, recipient, chunks),
+        smtputf8=envelope.smtputf8,
         envid=envelope.envid,
     )
 
@@ -182,10 +182,3 @@ def _on_the_wire(address: str) -> tuple[str, str]:
     """The address with its domain in A-labels, which every server takes, and that domain."""
     domain = domain_ascii(domain_of(address))
     return f"{address.rpartition('@')[0]}@{domain}", domain
-
-
-def _needs_smtputf8(sender: str, recipient: str, chunks: Sequence[bytes]) -> bool:
-    """RFC 6531 §3.2: of the envelope, or of a header (no body of ours has 8-bit octets)."""
-    if needs_smtputf8(sender) or needs_smtputf8(recipient):
-        return True
-    return not all(chunk.isascii() for chunk in chunks)
