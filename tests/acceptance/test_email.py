@@ -128,8 +128,8 @@ async def test_bounces_read_by_imap_end_failed_and_close_the_address(tmp_path: P
         node_process(_trusting(tmp_path, mta, imap.trusted)) as node,
         node.client() as client,
     ):
-        login = {"username": "bounces", "password": "open sesame", "poll_s": 1}
-        box = {"host": LOCALHOST, "port": imap.tls_port, "tls": "tls", **login}
+        login = {"username": "bounces", "password": "open sesame", "poll_s": 5}
+        box = {"host": LOCALHOST, "port": imap.tls_port, "tls": "implicit", **login}
         await mail.provider(
             client, mta.port, bounce_address=PATTERN, bounce_wait_s=BOUNCE_WAIT_S, imap=box
         )
