@@ -26,9 +26,16 @@ def _smpp(config: Config) -> Gateway:
     return SmppGateway(config)
 
 
+def _smtp(config: Config) -> Gateway:
+    from gateways.smtp.gateway import SmtpGateway  # noqa: PLC0415 - see below
+
+    return SmtpGateway(config)
+
+
 # Factories import what they make: a node without SIP trunks never loads the SIP stack.
 GATEWAYS: dict[str, Callable[[Config], Gateway]] = {
     "sip": _sip,
     "smpp": _smpp,
+    "smtp": _smtp,
     "loopback": _loopback,
 }
