@@ -110,6 +110,7 @@ class Engine:
                 do_not_contact=self.do_not_contact,
             ),
             mails=InboundMails(store, clock, self.bus, MediaFolder(config)),
+            unwanted=self.do_not_contact,
             ended=self._ended,
         )
         self._sends: SingleSends | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from engine.config import Config
 from engine.errors import UnavailableError
 from engine.events import SpoolChanged, of_outcome
 from engine.gateway import Gateway, Order, Stage
-from engine.model import SpoolStatus, TransmissionStatus
+from engine.model import Service, SpoolStatus, TransmissionStatus
 from engine.results import Awaiting, Blame, Disposition, Fate, Reached, Result, node_failure
 from engine.routing import Route
 from engine.store.base import Begun, Outcome, Store
@@ -35,6 +35,14 @@ GATEWAY_GRACE_S = 60.0
 
 WATCH_S = 0.5
 """How often the spools that are up are looked through."""
+
+JOURNALLED = Service.SMS | Service.EMAIL
+"""Their gateways keep a journal and are asked for what was cut short (``Gateway.recall``)."""
+
+TAKEN = Result(
+    disposition=Disposition.ANSWERED, cause="accepted", blame=Blame.NOBODY, reached=Reached.NETWORK
+)
+"""What a trunk is credited with that took a message."""
 
 
 Write = Callable[[], Awaitable[None]]
@@ -71,9 +79,11 @@ class Courier:
         gateways: Mapping[str, Gateway],
         bus: Bus,
         clock: Clock,
+        unwanted: recovery.Unwanted,
     ) -> None:
         self._config = config
         self._store = store
+        self._unwanted = unwanted
         self._gateways = gateways
         self._bus = bus
         self._clock = clock
@@ -140,6 +150,8 @@ class Courier:
             ring_timeout_s=dial.ring_timeout_s,
             call_limit_s=dial.call_limit_s,
             media_timeout_s=dial.media_timeout_s,
+            transmission_id=spool.begun.transmission_id,
+            owner_id=work.owner_id,
         )
 
     def _progress(self, spool: Started, stage: Stage, at: datetime) -> None:
@@ -171,8 +183,11 @@ class Courier:
         if self._bus.listening:
             self._bus.publish(self._changed(spool, SpoolStatus.INITIATED, at))
 
-    async def sober(self, spool: Started, result: Result) -> Result:
-        """The result, not to go on at once where nobody would bring it or that led nowhere."""
+    async def sober(self, spool: Started, result: Result) -> tuple[Result, float | None]:
+        """The result as it holds, and in how many seconds the same try goes on (None: it does not).
+
+        It does not where nobody would bring it, or where that led nowhere too often.
+        """
         try:
             if spool.job.work.try_allowed:
                 with trio.CancelScope(shield=True):  # its result is still to be recorded
@@ -180,15 +195,18 @@ class Courier:
                     return await recovery.bounded(self._store, key, result)
         except UnavailableError as error:
             log.warning("goes_on_no_more", spool_id=spool.begun.spool_id, cause=str(error))
-        return msgspec.structs.replace(result, again=False)
+        return recovery.given_up(msgspec.structs.replace(result, again=False)), None
 
-    def plan(self, spool: Started, result: Result, *, goes_on: bool) -> Outcome:
+    def plan(self, spool: Started, result: Result, *, delay_s: float | None = None) -> Outcome:
         """What follows from a result: done, another try, or failed for good.
 
-        ``goes_on``: the same try goes on at once, through the next trunk or once more.
+        ``delay_s``: the same try goes on then, through the next trunk, once more or put off.
         """
         now = self._clock()
-        due_at = now if goes_on else self._retry_at(spool, result, now)
+        if delay_s is None:
+            due_at = self._retry_at(spool, result, now)
+        else:
+            due_at = now + timedelta(seconds=delay_s)
         if result.succeeded:
             event = states.Event.SUCCEED
         else:
@@ -217,7 +235,10 @@ class Courier:
 
         What could not be recorded before the node closed is found as interrupted at its next start.
         """
-        return self._written(outcome.spool_id, partial(self._store.finish_spool, outcome))
+        write = partial(self._store.finish_spool, outcome)
+        if outcome.result.suppress:
+            write = partial(recovery.finish, self._store, self._unwanted, [outcome])
+        return self._written(outcome.spool_id, write)
 
     def leave(self, spool: Started, fate: Awaiting) -> Awaitable[None]:
         """The same for a spool that is left to wait for its report."""

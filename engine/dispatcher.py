@@ -14,17 +14,18 @@ from typing import Any
 import structlog
 import trio
 
+from engine import recovery
 from engine.bus import Bus
 from engine.clock import Clock
 from engine.config import Config
-from engine.delivery import STORE_RETRY_S, Courier, Started, cancelled
+from engine.delivery import JOURNALLED, STORE_RETRY_S, TAKEN, Courier, Started, cancelled
 from engine.do_not_contact import REFUSED, DoNotContacts
 from engine.errors import UnavailableError
 from engine.events import ProviderHealth, StoreHealth
 from engine.gateway import Gateway
 from engine.model import Provider, Service, Transmission
 from engine.pacing import Flow, Grant, Limit, Pacer
-from engine.results import Awaiting, Blame, Disposition, Fate, Reached, Result
+from engine.results import Awaiting, Disposition, Fate, Result
 from engine.routing import Route
 from engine.stats import NodeStatistics
 from engine.store.base import Begun, Candidate, Intent, Outcome, Store
@@ -41,14 +42,6 @@ TICK_S = 0.001
 
 FAILOVER_FLOW = -1
 """Key of the flow of jobs that go on through the next trunk."""
-
-JOURNALLED = Service.SMS | Service.EMAIL
-"""Their gateways keep a journal and are asked for what was cut short (``Gateway.recall``)."""
-
-TAKEN = Result(
-    disposition=Disposition.ANSWERED, cause="accepted", blame=Blame.NOBODY, reached=Reached.NETWORK
-)
-"""What a trunk is credited with that took a message."""
 
 Choice = tuple[Trunk, Route]
 JobFlow = Flow[Job]
@@ -74,7 +67,9 @@ class Dispatcher:
         self._gateways = gateways
         self._bus = bus
         self._clock = clock
-        self._courier = Courier(config=config, store=store, gateways=gateways, bus=bus, clock=clock)
+        self._courier = Courier(
+            config=config, store=store, gateways=gateways, bus=bus, clock=clock, unwanted=unwanted,
+        )  # fmt: skip
         self._pacer: Pacer[Job, Choice] = Pacer()
         self._trunks = Trunks(config.dial)
         self._node = Limit(config.node.calls_per_second, config.node.channels, now=0.0)
@@ -326,17 +321,26 @@ class Dispatcher:
     async def _end(self, spool: Started, result: Result) -> None:
         self._give_back(spool.trunk)
         self._learn(spool.trunk, result)
+        delay_s: float | None = None
         if result.again:
-            result = await self._courier.sober(spool, result)
-        next_trunk = result.trunk_failed and self._trunks.another(
-            spool.job.work.service, spool.job.destination, self._tried(spool)
-        )
-        next_trunk = next_trunk and not result.again
-        outcome = self._courier.plan(spool, result, goes_on=next_trunk or result.again)
+            result, delay_s = await self._courier.sober(spool, result)
+        next_trunk = delay_s is None and self._next_trunk(spool, result)
+        if next_trunk:
+            # Nothing was put off: it goes on at once.
+            result, delay_s = recovery.given_up(result), 0.0
+        elif result.later_s or result.disposition is Disposition.DEFERRED:
+            result, delay_s = await self._courier.sober(spool, result)
+        outcome = self._courier.plan(spool, result, delay_s=delay_s)
         try:
             await self._courier.record(outcome)
         finally:
             self._close(spool, outcome, next_trunk=next_trunk)
+
+    def _next_trunk(self, spool: Started, result: Result) -> bool:
+        work = spool.job.work
+        return result.trunk_failed and self._trunks.another(
+            work.service, spool.job.destination, self._tried(spool)
+        )
 
     def _close(self, spool: Started, outcome: Outcome, *, next_trunk: bool) -> None:
         self.counters.end(outcome.result)

@@ -72,6 +72,12 @@ class DoNotContacts:
         self.note(closed)
         return closed
 
+    async def suppress(self, spool_id: int, reason: str) -> None:
+        """Close a spool's destination for its service and owner (see ``Store.suppress``)."""
+        closed = await self._store.suppress(spool_id, reason)
+        if closed is not None:
+            self.note(closed)
+
     async def allow(self, entry: DoNotContact) -> bool:
         """Open an address for the services again; False where it was not closed for them."""
         opened = await self._store.allow(entry.owner_id, entry.service, entry.address)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -57,6 +58,7 @@ class Desk:
         counters: NodeStatistics,
         inbound: Receiver,
         mails: MailReceiver,
+        unwanted: recovery.Unwanted,
         ended: Ended,
     ) -> None:
         self._config = config
@@ -66,6 +68,7 @@ class Desk:
         self._counters = counters
         self._inbound = inbound
         self._mails = mails
+        self._unwanted = unwanted
         self._ended = ended
 
     async def receive(self, message: InboundText) -> Reception:
@@ -85,13 +88,23 @@ class Desk:
         # The first result of a spool is the one it keeps.
         results = {report.spool_id: report.result for report in reversed(reports)}
         ends = await self._store.open_spools(list(results))
-        if not ends:
-            return
         outcomes = await recovery.conclude(
             self._store, self._config.retry, self._clock, ends, results
         )
-        await self._store.finish_spools(outcomes)
+        await recovery.finish(self._store, self._unwanted, outcomes)
         self._tell(outcomes)
+        await self._add(_others(reports, {one.spool_id for one in ends}))
+
+    async def _add(self, reports: Sequence[Report]) -> None:
+        """What is told of spools that have their result."""
+        at = self._clock()
+        writes: list[Callable[[], Awaitable[object]]] = []
+        for spool_id, result in ((one.spool_id, one.result) for one in reports):
+            if result.suppress:
+                writes.append(partial(self._unwanted.suppress, spool_id, result.suppress))
+            if result.rows:
+                writes.append(partial(self._store.annotate, spool_id, result.rows, at))
+        await recovery.together(writes)
 
     def _tell(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
@@ -100,3 +113,14 @@ class Desk:
             if self._bus.listening:
                 for event in of_outcome(outcome):
                     self._bus.publish(event)
+
+
+def _others(reports: Iterable[Report], closed_now: set[int]) -> list[Report]:
+    """All but the first report of each spool that it closed."""
+    others = []
+    for report in reports:
+        if report.spool_id in closed_now:
+            closed_now.discard(report.spool_id)
+        else:
+            others.append(report)
+    return others

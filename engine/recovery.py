@@ -8,8 +8,10 @@ the policy says so (``retry.interrupted``); design.md §3.7.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -18,9 +20,10 @@ import trio
 from engine import retry, states
 from engine.clock import Clock
 from engine.config import RetryConfig
+from engine.errors import UnavailableError
 from engine.gateway import Gateway
 from engine.model import Campaign, CampaignStatus, Provider, Spool, TransmissionStatus
-from engine.results import Awaiting, Fate, Result, interrupted
+from engine.results import Awaiting, Disposition, Fate, Result, interrupted
 from engine.store.base import Condition, Interrupted, Op, Outcome, Query, Standing, Store
 
 log = structlog.get_logger("recovery")
@@ -70,7 +73,8 @@ async def settle(
             else:
                 closed[found.spool.id] = fate
     ends = [found.standing for found in batch if found.spool.id in closed]
-    await store.finish_spools(await conclude(store, policy, clock, ends, closed))
+    # Nothing is queued yet: nobody has to be told which addresses are closed.
+    await finish(store, store, await conclude(store, policy, clock, ends, closed))
 
 
 async def _recalled(
@@ -114,15 +118,84 @@ async def conclude(
     now = clock()
     outcomes: list[Outcome] = []
     for one in ends:
-        result = await bounded(store, one.transmission_id, results[one.spool_id])
-        outcomes.append(closing(one, result, policies[one.transmission_id], now))
+        result, policy_now = results[one.spool_id], policies[one.transmission_id]
+        if policy_now is None:
+            outcomes.append(closing(one, given_up(result), None, now))
+            continue
+        result, delay_s = await bounded(store, one.transmission_id, result)
+        outcomes.append(closing(one, result, policy_now, now, delay_s=delay_s))
     return outcomes
 
 
-async def bounded(store: Store, transmission_id: int, result: Result) -> Result:
-    """The result, not to go on at once where that was tried again and again."""
-    if not result.again:
+class Unwanted(Protocol):
+    """Where addresses are closed: the list (``DoNotContacts``), or the store below it."""
+
+    async def suppress(self, spool_id: int, reason: str) -> object:
+        """Close a spool's destination; the same again changes nothing."""
+        ...
+
+
+async def finish(store: Store, unwanted: Unwanted, outcomes: Sequence[Outcome]) -> None:
+    """Close what must not be contacted again, then the spools: no crash between loses the list."""
+    told = [one for one in outcomes if one.result.suppress]
+    await together([partial(unwanted.suppress, o.spool_id, o.result.suppress) for o in told])
+    await store.finish_spools(outcomes)
+
+
+async def together(writes: Iterable[Callable[[], Awaitable[object]]]) -> None:
+    """Do them at once, so that they share commits; ``UnavailableError`` of any is raised as one."""
+    faults: list[UnavailableError] = []
+
+    async def one(write: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await write()
+        except UnavailableError as error:
+            faults.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for write in writes:
+            nursery.start_soon(one, write)
+    if faults:
+        raise faults[0]
+
+
+async def bounded(
+    store: Store, transmission_id: int, result: Result
+) -> tuple[Result, float | None]:
+    """The result as it holds, and in how many seconds the same try goes on (None: it does not).
+
+    Not at once where that was tried again and again, not later where it was put off often enough.
+    """
+    if result.again:
+        result = await _not_for_ever(store, transmission_id, result)
+        return result, 0.0 if result.again else None
+    seconds = await delay_s(store, transmission_id, result)
+    if seconds is None:
+        return given_up(result), None
+    # So spelled it is counted the next time.
+    return msgspec.structs.replace(result, disposition=Disposition.DEFERRED), seconds
+
+
+async def delay_s(store: Store, transmission_id: int, result: Result) -> float | None:
+    """Seconds until a try that the network put off goes on; None: it does not."""
+    if not result.later_s:
+        return None
+    alike = (
+        Condition("transmission_id", Op.EQ, transmission_id),
+        Condition("disposition", Op.EQ, Disposition.DEFERRED.value),
+    )
+    before = await store.count(Spool, Query(conditions=alike))
+    return result.later_s[before] if before < len(result.later_s) else None
+
+
+def given_up(result: Result) -> Result:
+    """The result of a try that does not go on: what was put off has failed."""
+    if result.disposition is not Disposition.DEFERRED and not result.later_s:
         return result
+    return msgspec.structs.replace(result, disposition=Disposition.FAILED, later_s=())
+
+
+async def _not_for_ever(store: Store, transmission_id: int, result: Result) -> Result:
     alike = (
         Condition("transmission_id", Op.EQ, transmission_id),
         Condition("response", Op.EQ, result.cause),
@@ -153,12 +226,20 @@ async def effective_policies(
     }
 
 
-def closing(one: Standing, result: Result, policy: RetryConfig | None, now: datetime) -> Outcome:
+def closing(
+    one: Standing,
+    result: Result,
+    policy: RetryConfig | None,
+    now: datetime,
+    *,
+    delay_s: float | None = None,
+) -> Outcome:
     """The end of a transmission in process that no job holds, and of its spool where it has one.
 
-    ``policy`` None: whatever the result, there is no other try.
+    ``policy`` None: whatever the result, there is no other try. ``delay_s``: the same try goes on
+    then.
     """
-    due_at = None if policy is None else _due_at(one, result, policy, now)
+    due_at = None if policy is None else _due_at(one, result, policy, now, delay_s)
     if result.succeeded:
         event = states.Event.SUCCEED
     else:
@@ -174,9 +255,11 @@ def closing(one: Standing, result: Result, policy: RetryConfig | None, now: date
     )
 
 
-def _due_at(one: Standing, result: Result, policy: RetryConfig, now: datetime) -> datetime | None:
-    if result.again:
-        return now
+def _due_at(
+    one: Standing, result: Result, policy: RetryConfig, now: datetime, delay_s: float | None
+) -> datetime | None:
+    if delay_s is not None:
+        return now + timedelta(seconds=delay_s)
     return retry.decide(
         policy,
         try_done=one.try_done,

@@ -75,10 +75,10 @@ def decide(
     """When the next try is due, or None for never.
 
     ``try_done`` includes the try that ``result`` ended. A success, a refusal by the callee, an
-    address that does not exist and whatever may have reached a person unasked are never repeated
-    (style.md habit 11), unless the policy says so by name.
+    address that does not exist or was closed and whatever may have reached a person unasked are
+    never repeated (style.md habit 11), unless the policy says so by name.
     """
-    if result.succeeded or try_done >= try_allowed:
+    if result.succeeded or result.suppress or try_done >= try_allowed:
         return None
     delay_s = _delay_s(policy, result)
     return None if delay_s is None else now + timedelta(seconds=delay_s)

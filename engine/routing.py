@@ -36,6 +36,13 @@ def rewrite(prefix: str, number: str) -> tuple[int, str]:
     return 0, number
 
 
+def dialled(provider: Provider, service: Service, destination: str) -> tuple[int, str]:
+    """``rewrite`` of a number by the provider's prefix; an e-mail address is nobody's to change."""
+    if service & Service.EMAIL:
+        return 0, destination
+    return rewrite(provider.prefix, destination)
+
+
 class Router:
     """Providers of a node, with the running state of the weighted choice.
 
@@ -71,10 +78,10 @@ class Router:
     ) -> list[Route]:
         """Every provider that may carry it, longest match first, without ``exclude``d ids."""
         matches = [
-            (*rewrite(p.prefix, number), p) for p in self._of(service) if p.id not in exclude
+            (*dialled(p, service, number), p) for p in self._of(service) if p.id not in exclude
         ]
         matches.sort(key=lambda match: -match[0])
-        return [Route(provider, dialled) for _, dialled, provider in matches]
+        return [Route(provider, there) for _, there, provider in matches]
 
     def choose(
         self,
@@ -89,10 +96,10 @@ class Router:
         for provider in self._of(service):
             if provider.id in exclude:
                 continue
-            matched, dialled = rewrite(provider.prefix, number)
+            matched, there = dialled(provider, service, number)
             key = (-matched, self._turn[provider.id], provider.id)
             if (best is None or key < best_key) and usable(provider.id):
-                best, best_key = Route(provider, dialled), key
+                best, best_key = Route(provider, there), key
         if best is not None:
             self._advance(best.provider)
         return best

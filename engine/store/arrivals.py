@@ -1,23 +1,20 @@
-"""What comes in, and who wants nothing: the writes and reads of ``Store`` about them."""
+"""What comes in: the writes and reads of ``Store`` about it."""
 
 from __future__ import annotations
 
 import sqlite3
 import string
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 import orjson
-from sqlalchemy import ColumnElement, bindparam, delete, func, literal_column, select, union_all
+from sqlalchemy import ColumnElement, bindparam, delete, func, literal_column, select
 from sqlalchemy.dialects.sqlite import insert
 
 from engine.model import (
     Contact,
     Direction,
-    DoNotContact,
-    Service,
     Spool,
     SpoolResult,
     SpoolStatus,
@@ -27,11 +24,10 @@ from engine.model import (
     TransmissionStatus,
 )
 from engine.results import Disposition, ResultRow
-from engine.screening import bare_spelling
-from engine.store import queries, schema
+from engine.store import closed, schema
 from engine.store.arrival import Arrival, Kept, Served
 from engine.store.codec import micros
-from engine.store.nouns import delete_row, insert_row, update_row
+from engine.store.nouns import insert_row
 from engine.store.statements import Statement
 from engine.store.transaction import Transaction
 
@@ -41,7 +37,6 @@ KEYS_KEPT = timedelta(days=8)
 _PURGED = 50  # keys forgotten with each arrival, so that no single one pays for a busy day
 _RECEIVED = "received"
 _NAME = 64  # characters of a contact's first and of its last name
-_REASON = 255
 
 
 # --- what comes in ----------------------------------------------------------------------------
@@ -55,10 +50,10 @@ def receive(tx: Transaction, arrival: Arrival) -> Kept | None:
     _REMEMBER.run(tx.connection, provider_id=arrival.provider_id, key=arrival.key, at=at)
     _PURGE.run(tx.connection, before=at - _MICROS_KEPT, size=_PURGED)
     if arrival.forbids is not None:
-        forbid(tx, arrival.forbids)
+        closed.forbid(tx, arrival.forbids)
     if arrival.allows is not None:
         entry = arrival.allows
-        allow(tx, entry.owner_id, entry.service, entry.address)
+        closed.allow(tx, entry.owner_id, entry.service, entry.address)
     return _keep(tx, arrival)
 
 
@@ -194,81 +189,10 @@ def _forms(number: str) -> tuple[str, ...]:
     return (number, bare, f"+{bare}", f"00{bare}") if bare else (number,)
 
 
-# --- who wants nothing ------------------------------------------------------------------------
-
-
-def forbid(tx: Transaction, entry: DoNotContact) -> DoNotContact:
-    """Close an address for services, beside those it was closed for."""
-    known = _entry(tx, entry.owner_id, entry.address)
-    if known is None:
-        return insert_row(tx, entry)
-    merged = msgspec.structs.replace(
-        known,
-        service=known.service | entry.service,
-        reason=entry.reason or known.reason,
-        updated_at=tx.clock(),
-    )
-    return update_row(tx, merged)
-
-
-def suppress(tx: Transaction, spool_id: int, reason: str) -> DoNotContact | None:
-    """Close a spool's destination for its service and owner."""
-    spool = queries.get(tx.connection, Spool, spool_id)
-    if spool is None:
-        return None
-    address = bare_spelling(spool.service)(spool.destination)
-    known = _entry(tx, spool.owner_id, address)
-    if known is not None and known.service & spool.service:
-        return known
-    entry = DoNotContact(
-        address=address,
-        service=spool.service,
-        reason=reason[:_REASON],
-        owner_id=spool.owner_id,
-        created_at=tx.clock(),
-        updated_at=tx.clock(),
-    )
-    return forbid(tx, entry)
-
-
-def allow(tx: Transaction, owner_id: int | None, service: Service, address: str) -> bool:
-    """Open an address for services; a line that closes nothing any more goes."""
-    known = _entry(tx, owner_id, address)
-    if known is None or not known.service & service:
-        return False
-    left = known.service & ~service
-    if left:
-        update_row(tx, msgspec.structs.replace(known, service=left, updated_at=tx.clock()))
-    else:
-        delete_row(tx, DoNotContact, known.id)
-    return True
-
-
-def _entry(tx: Transaction, owner_id: int | None, address: str) -> DoNotContact | None:
-    statement = _OF_NODE if owner_id is None else _OF_OWNER
-    row = statement.run(tx.connection, owner_id=owner_id, address=address).fetchone()
-    return None if row is None else queries.get(tx.connection, DoNotContact, int(row[0]))
-
-
-def forbidden(
-    connection: sqlite3.Connection,
-    owner_id: int | None,
-    service: Service,
-    addresses: Sequence[str],
-) -> set[str]:
-    """Those of the addresses that are closed for this owner, by its own list or the node's."""
-    values = {
-        "addresses": orjson.dumps(list(addresses)).decode(),
-        "owner_id": owner_id,
-        "service": int(service),
-    }
-    return {address for [address] in _FORBIDDEN.run_with(connection, values)}
-
-
 # --- statements -------------------------------------------------------------------------------
 
 _arrival, _account, _contact = schema.arrival, schema.account, schema.contact
-_list, _program, _subscription = schema.do_not_contact, schema.program, schema.subscription
+_program, _subscription = schema.program, schema.subscription
 
 _CAME = Statement(
     select(_arrival.c.at).where(
@@ -323,9 +247,6 @@ def _contact_by(column: ColumnElement[Any], indexed: str) -> Statement:
 
 _CONTACT = _contact_by(_contact.c.phone, "phone <> ''")
 _CONTACT_BY_EMAIL = _contact_by(func.lower(_contact.c.email), "email <> ''")
-_ENTRY = select(_list.c.id).where(_list.c.address == bindparam("address"))
-_OF_OWNER = Statement(_ENTRY.where(_list.c.owner_id == bindparam("owner_id")))
-_OF_NODE = Statement(_ENTRY.where(_list.c.owner_id.is_(None)))
 
 
 def _undecorated(column: Any) -> Any:
@@ -390,20 +311,3 @@ def _served_address() -> Statement:
 _SERVED_ADDRESS = _served_address()
 # Looks at every account: only where none has the number in one of the plain forms.
 _SERVED_DECORATED = _served(_undecorated(_account.c.phone))
-
-
-def _forbidden() -> Statement:
-    addresses = func.json_each(bindparam("addresses")).table_valued("value")
-    closed = [
-        select(_list.c.address).where(
-            _list.c.address.in_(select(addresses.c.value)),
-            whose,
-            _list.c.service.op("&")(bindparam("service")) != literal_column("0"),
-        )
-        # Apart, or neither of the two partial indexes would serve.
-        for whose in (_list.c.owner_id == bindparam("owner_id"), _list.c.owner_id.is_(None))
-    ]
-    return Statement(union_all(*closed))
-
-
-_FORBIDDEN = _forbidden()

@@ -244,7 +244,7 @@ def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> None:
         move = _moved(tx, outcome, state)
         if move is not None:
             moves[move[0]] = move
-            if outcome.result.again and move[1] == _PENDING.value:
+            if _goes_on(outcome.result) and move[1] == _PENDING.value:
                 uncounted.append(move[0])
         results += _results(outcome, state, collected.get(outcome.spool_id, _NOTHING))
     hotsql.CLOSE_SPOOLS.run(tx.connection, spools)
@@ -254,6 +254,11 @@ def finish(tx: Transaction, outcomes: Sequence[Outcome]) -> None:
     uids = new_uids(len(results))
     rows = [(uid, *row) for uid, row in zip(uids, results, strict=True)]
     hotsql.NEW_RESULTS.run(tx.connection, rows)
+
+
+def _goes_on(result: Result) -> bool:
+    """Whether the same try goes on, now or later."""
+    return result.again or bool(result.later_s)
 
 
 def _uncount(tx: Transaction, transmission_ids: Sequence[int]) -> None:

@@ -14,7 +14,17 @@ from engine.clock import Clock
 from engine.errors import UnavailableError
 from engine.model import CampaignStatus, DoNotContact, Entity, Service, Transmission
 from engine.results import Awaiting, Result, ResultRow
-from engine.store import arrivals, awaiting, batch, contacts, hotpath, nouns, queries, reports
+from engine.store import (
+    arrivals,
+    awaiting,
+    batch,
+    closed,
+    contacts,
+    hotpath,
+    nouns,
+    queries,
+    reports,
+)
 from engine.store.arrival import Arrival, Kept, Served
 from engine.store.awaiting import Await
 from engine.store.base import (
@@ -241,21 +251,21 @@ class SqliteStore:
         self, owner_id: int | None, service: Service, addresses: Sequence[str]
     ) -> set[str]:
         """See ``Store.forbidden``."""
-        return await self._readers.run(arrivals.forbidden, owner_id, service, addresses)
+        return await self._readers.run(closed.forbidden, owner_id, service, addresses)
 
     async def forbid(self, entry: DoNotContact) -> DoNotContact:
         """See ``Store.forbid``."""
-        closed = await self._writer.submit(lambda tx: arrivals.forbid(tx, entry))
-        return cast("DoNotContact", closed)
+        line = await self._writer.submit(lambda tx: closed.forbid(tx, entry))
+        return cast("DoNotContact", line)
 
     async def suppress(self, spool_id: int, reason: str) -> DoNotContact | None:
         """See ``Store.suppress``."""
-        closed = await self._writer.submit(lambda tx: arrivals.suppress(tx, spool_id, reason))
-        return cast("DoNotContact | None", closed)
+        line = await self._writer.submit(lambda tx: closed.suppress(tx, spool_id, reason))
+        return cast("DoNotContact | None", line)
 
     async def allow(self, owner_id: int | None, service: Service, address: str) -> bool:
         """See ``Store.allow``."""
-        work = partial(arrivals.allow, owner_id=owner_id, service=service, address=address)
+        work = partial(closed.allow, owner_id=owner_id, service=service, address=address)
         return bool(await self._writer.submit(work))
 
     # --- campaigns, recovery, reports ------------------------------------------------------------

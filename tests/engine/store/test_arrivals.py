@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.store import arrivals, open_store
+import pytest
+
+from engine.store import arrivals, closed, open_store
 from engine.store.sqlite import SqliteStore
 from engine.store.statements import Statement
 from tests.support.engine import config_in
@@ -15,8 +17,9 @@ PARAMETERS = {"SCAN anon_1 VIRTUAL TABLE INDEX 1:"}
 
 
 async def test_only_decorated_numbers_are_scanned_for(tmp_path: Path) -> None:
-    statements = {name: one for name, one in vars(arrivals).items() if isinstance(one, Statement)}
-    assert len(statements) > 7
+    named = vars(arrivals) | vars(closed)
+    statements = {name: one for name, one in named.items() if isinstance(one, Statement)}
+    assert len(statements) > 9
     async with open_store(config_in(tmp_path)) as store:
         assert isinstance(store, SqliteStore)
         for name, statement in statements.items():
@@ -30,13 +33,23 @@ async def test_only_decorated_numbers_are_scanned_for(tmp_path: Path) -> None:
             assert bool(scans) is (name in SCANS), (name, scans)
 
 
-async def test_the_index_of_phones_leads_to_who_wrote(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        (arrivals._CONTACT, "ix_contact_phone"),
+        (arrivals._CONTACT_BY_EMAIL, "ix_contact_email"),
+        (arrivals._SERVED_ADDRESS, "ix_account_email"),
+    ],
+    ids=["phone", "e-mail", "account"],
+)
+async def test_an_index_leads_to_who_wrote(
+    tmp_path: Path, statement: Statement, index: str
+) -> None:
     async with open_store(config_in(tmp_path)) as store:
         assert isinstance(store, SqliteStore)
-        sql = arrivals._CONTACT.sql
         plan = await store._readers.run(
             lambda connection: connection.execute(
-                f"EXPLAIN QUERY PLAN {sql}", [None] * sql.count("?")
+                f"EXPLAIN QUERY PLAN {statement.sql}", [None] * statement.sql.count("?")
             ).fetchall()
         )
-        assert any("ix_contact_phone" in step for *_, step in plan)
+        assert any(index in step for *_, step in plan)
