@@ -24,6 +24,7 @@ NAMES = {
     "dial": "calls a second over real SIP, beside sipp in the same run",
     "ingest": "contacts a second by CSV through HTTP, beside csv and sqlite3 alone",
     "sms": "submit_sm a second over SMPP, beside three libraries and Kannel in the same run",
+    "email": "mails a second built, signed and sent, beside the libraries and smtp-source",
     "concurrent": "calls up with audio at once, and how late their packets leave",
 }
 
