@@ -9,7 +9,7 @@ import asyncio
 import hmac
 import re
 import ssl
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
@@ -101,7 +101,7 @@ class Session(smtp.SMTP):
         )
         # aiosmtpd's is one for all sessions; the limit of a line is the reader's anyway.
         self.command_size_limit = self.line_length_limit
-        self.command_size_limits = Counter()
+        self.command_size_limits = defaultdict(lambda: self.line_length_limit)
 
     # --- life ------------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -157,8 +157,9 @@ class Session(smtp.SMTP):
         self._ended = True
         self._shared.counts["ended_by_us"] += 1
         transport: Any = self.transport
-        transport.write(words.encode() + b"\r\n")
-        transport.close()
+        if not transport.is_closing():  # it said QUIT
+            transport.write(words.encode() + b"\r\n")
+            transport.close()
         # Who does not read would keep it open for ever.
         self._timers.append(self.loop.call_later(GOODBYE_S, self.abort))
         if self._handler_coroutine is not None:
