@@ -51,7 +51,7 @@ class NodeProcess:
 
     def __init__(self, config: Path) -> None:
         self._config = config
-        self._log = config.with_suffix(".log")
+        self.log_file = config.with_suffix(".log")
         port = next(
             line.split("=")[1].strip()
             for line in config.read_text().partition("[http]")[2].splitlines()
@@ -62,7 +62,7 @@ class NodeProcess:
 
     async def start(self) -> None:
         """Start and wait until it is ready."""
-        with self._log.open("ab") as log:
+        with self.log_file.open("ab") as log:
             self._process = await trio.lowlevel.open_process(
                 [sys.executable, "-m", "api.cli", "serve", "--config", str(self._config)],
                 stdout=log,
@@ -95,7 +95,7 @@ class NodeProcess:
 
     def log(self) -> str:
         """What the node wrote so far."""
-        return self._log.read_text(errors="replace")[-4000:]
+        return self.log_file.read_text(errors="replace")[-4000:]
 
     async def kill(self) -> None:
         """kill -9, and wait until nothing that it started is left."""

@@ -119,11 +119,11 @@ class Postfix:
     ``trusted`` is the CA bundle of its certificate, which says ``127.0.0.1`` and ``name``.
     """
 
-    def __init__(self, folder: Path, log: Path) -> None:
+    def __init__(self, folder: Path, log: Path, port: int) -> None:
         self._folder = folder
         self.log_file = log
         self.name = NAME
-        self.port = free_port()
+        self.port = port or free_port()
         self.tls_port = free_port()
         self.certificate: Certificate | None = None
         self.trusted = Path()
@@ -267,6 +267,7 @@ async def postfix(
     boxes: Mapping[str, str] | None = None,
     policy: int | None = None,
     size: int = 50_000_000,
+    port: int = 0,
 ) -> AsyncIterator[Postfix]:
     """A started Postfix that takes mail for the domains ``accept`` into the mailbox ``all``.
 
@@ -282,7 +283,7 @@ async def postfix(
     folder.mkdir(parents=True, exist_ok=True)
     own = Path(tempfile.mkdtemp(prefix="outspool-postfix-"))
     own.chmod(0o711)
-    mta = Postfix(own, own / "maillog")
+    mta = Postfix(own, own / "maillog", port)
     try:
         if certificate is None:
             authority = ca(folder / "ca")
