@@ -32,7 +32,7 @@ VALID_S = 604_800
 _NAME = "DKIM-Signature"
 _SIGNED = frozenset(each.lower() for each in SIGNED)
 _MAX_LINE = 78
-_SIGNATURE_LINE = 76
+_SIGNATURE_LINE = 74
 _KEPT = 64  # header sets seen; a campaign has one
 _PKCS1, _SHA256 = PKCS1v15(), SHA256()
 
