@@ -28,6 +28,7 @@ _UNANSWERED = {
     Ending.REJECT: _Verdict(Disposition.REJECTED, "rejected", Blame.CALLEE, Reached.PERSON),
     Ending.INVALID: _Verdict(Disposition.INVALID, "invalid_number", Blame.REQUEST, Reached.NETWORK),
     Ending.FAIL: _Verdict(Disposition.FAILED, "trunk_unavailable", Blame.PROVIDER, Reached.NOTHING),
+    Ending.DEFER: _Verdict(Disposition.FAILED, "deferred", Blame.NETWORK, Reached.NOTHING),
 }
 _ANSWERED = _Verdict(Disposition.ANSWERED, "answered", Blame.NOBODY, Reached.PERSON)
 _CALL_LIMIT = _ANSWERED._replace(cause="call_limit")

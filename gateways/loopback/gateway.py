@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,10 +17,12 @@ from engine.errors import InvalidError
 from engine.gateway import CallEnded, Inbox, Order, Progress
 from engine.model import Provider, Service, Spool
 from engine.results import Blame, Disposition, Fate, Reached, Result, node_failure
+from gateways.loopback import mail, message
 from gateways.loopback.call import LoopbackCall
+from gateways.loopback.mail import LoopbackMailer
 from gateways.loopback.message import LoopbackMessenger
 from gateways.loopback.receipts import Receipts
-from gateways.loopback.script import Player, Script, parse
+from gateways.loopback.script import Player, Script, Stat, parse
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +35,7 @@ class LoopbackGateway:
     virtual time works.
     """
 
-    services = Service.VOICE | Service.SMS
+    services = Service.VOICE | Service.SMS | Service.EMAIL
 
     def __init__(
         self, script: Script | None = None, *, seed: int | None = None, clock: Clock = now
@@ -88,6 +91,8 @@ class LoopbackGateway:
             return _MISCONFIGURED
         if order.service & Service.SMS:
             return await self._send(order, player, progress)
+        if order.service & Service.EMAIL:
+            return await self._mail(order, player, progress)
         call = LoopbackCall(order, player.draw(), progress, self._clock, player.script.speed)
         self._up.add(call)
         self._peak = max(self._peak, len(self._up))
@@ -108,7 +113,23 @@ class LoopbackGateway:
         if isinstance(fate, Result):
             self._counts[fate.disposition.value] += 1
         elif fate.accepted_at is not None and (receipt := player.receipt()) is not None:
-            await self._receipts.promise(order.spool_id, *receipt)
+            in_s, stat = receipt
+            await self._receipts.promise(order.spool_id, in_s, partial(message.receipt, stat))
+        return fate
+
+    async def _mail(self, order: Order, player: Player, progress: Progress) -> Fate:
+        """Play one mail; where bounces can reach us, what became of it comes through the inbox."""
+        awaited = player.script.receipt_s is not None
+        mailer = LoopbackMailer(order, player.draw(), progress, self._clock, awaited=awaited)
+        with suppress(CallEnded):  # the mailer knows why
+            await order.program(mailer)
+        fate = mailer.fate()
+        if isinstance(fate, Result):
+            self._counts[fate.disposition.value] += 1
+        else:
+            # Silence is good news: what does not bounce was delivered, as far as anybody can know.
+            in_s, stat = player.receipt() or (player.script.receipt_wait_s, Stat.DELIVERED)
+            await self._receipts.promise(order.spool_id, in_s, partial(mail.told, stat))
         return fate
 
     def statistics(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ _REFUSED = {
     Ending.REJECT: (Disposition.REJECTED, "refused", Blame.NETWORK, Reached.NETWORK),
     Ending.INVALID: (Disposition.INVALID, "invalid_number", Blame.REQUEST, Reached.NETWORK),
     Ending.FAIL: (Disposition.FAILED, "trunk_unavailable", Blame.PROVIDER, Reached.NOTHING),
+    Ending.DEFER: (Disposition.FAILED, "deferred", Blame.NETWORK, Reached.NOTHING),
 }
 _UNSAYABLE = (Disposition.FAILED, "invalid_message", Blame.REQUEST, Reached.NOTHING)
 _ACCEPTED = (Disposition.ANSWERED, "accepted", Blame.NOBODY, Reached.PERSON)

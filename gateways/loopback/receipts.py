@@ -1,9 +1,11 @@
-"""Receipts of messages that were accepted: each handed in when the script says so."""
+"""Receipts and bounces of messages that were accepted: each handed in when the script says so."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -12,8 +14,7 @@ import trio
 from engine.clock import Clock
 from engine.errors import UnavailableError
 from engine.gateway import Inbox, Report
-from gateways.loopback.message import receipt
-from gateways.loopback.script import Stat
+from engine.results import Result
 
 log = structlog.get_logger(__name__)
 
@@ -24,23 +25,26 @@ BATCH = 500
 
 STORE_RETRY_S = 1.0
 
+Told = Callable[[datetime], Result]
+"""The result that a receipt reports, of when it comes."""
+
 
 class Receipts:
     """Kept in memory: those of a node that went down never come."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._due: list[tuple[float, int, int, Stat]] = []
+        self._due: list[tuple[float, int, int, Told]] = []
         self._numbers = itertools.count()
         self._wake = trio.Event()
         self._room = trio.lowlevel.ParkingLot()
         self.handed_in = 0
 
-    async def promise(self, spool_id: int, in_s: float, stat: Stat) -> None:
-        """A receipt of this spool is to come in that many seconds."""
+    async def promise(self, spool_id: int, in_s: float, told: Told) -> None:
+        """A receipt of this spool is to come in that many seconds; ``told`` is what it says."""
         while len(self._due) >= MOST:
             await self._room.park()
-        heapq.heappush(self._due, (trio.current_time() + in_s, next(self._numbers), spool_id, stat))
+        heapq.heappush(self._due, (trio.current_time() + in_s, next(self._numbers), spool_id, told))
         self._wake.set()
 
     async def run(self, inbox: Inbox) -> None:
@@ -62,8 +66,8 @@ class Receipts:
         now, at = trio.current_time(), self._clock()
         reports: list[Report] = []
         while self._due and self._due[0][0] <= now and len(reports) < BATCH:
-            _, _, spool_id, stat = heapq.heappop(self._due)
-            reports.append(Report(spool_id=spool_id, result=receipt(stat, at)))
+            _, _, spool_id, told = heapq.heappop(self._due)
+            reports.append(Report(spool_id=spool_id, result=told(at)))
         self._room.unpark(count=len(reports))
         return reports
 

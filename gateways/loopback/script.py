@@ -30,6 +30,7 @@ class Ending(StrEnum):
     REJECT = "reject"
     INVALID = "invalid"
     FAIL = "fail"
+    DEFER = "defer"
 
 
 class Stat(StrEnum):
@@ -47,6 +48,7 @@ class Plan(msgspec.Struct, frozen=True):
     talk_s: float | None = None
     digits: str = ""
     receipt_wait_s: float = 3600.0
+    defer_s: tuple[float, ...] = ()
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,6 +76,10 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     undelivered: float = 0.0  # share of receipts that say so
     silent: float = 0.0  # share of accepted messages whose receipt never comes
     receipt_wait_s: float = 3600.0  # how long a receipt is waited for
+    # E-mails, in the same words: ``receipt_s`` is when a bounce comes, where bounces can reach us,
+    # ``undelivered`` the share that bounces; ``no_answer``: nobody answers the last dot.
+    defer: float = 0.0  # share that the network puts off …
+    defer_s: tuple[float, ...] = (300.0, 900.0, 1800.0, 3600.0)  # … each time for so long
 
     def shares(self) -> tuple[tuple[Ending, float], ...]:
         """Each ending with its weight, none of them 0."""
@@ -83,6 +89,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             (Ending.REJECT, self.reject),
             (Ending.INVALID, self.invalid),
             (Ending.FAIL, self.fail),
+            (Ending.DEFER, self.defer),
         )
         rest = max(0.0, 1.0 - sum(share for _, share in others))
         answer = rest if self.answer is None else self.answer
@@ -99,6 +106,8 @@ def parse(settings: dict[str, Any]) -> Script:
         raise InvalidError("loopback settings: shares must be positive", field="settings")
     if not all(0 <= share <= 1 for share in (script.undelivered, script.silent)):
         raise InvalidError("loopback settings: shares must be from 0 to 1", field="settings")
+    if any(seconds < 0 for seconds in script.defer_s):
+        raise InvalidError("loopback settings: defer_s must not be negative", field="settings")
     if script.speed < 0:
         raise InvalidError("loopback settings: speed must not be negative", field="settings")
     return script
@@ -114,7 +123,9 @@ class Player:
         self._total = sum(share for _, share in self._shares)
         # The bench's far end: nothing to draw, so nothing is drawn.
         self._certain = len(self._shares) == 1 and not script.early and script.ring_s == 0.0
-        self._instant = Plan(self._shares[0][0], 0.0, None, script.digits, script.receipt_wait_s)
+        self._instant = Plan(
+            self._shares[0][0], 0.0, None, script.digits, script.receipt_wait_s, script.defer_s
+        )
 
     def draw(self) -> Plan:
         """The next call's fate."""
@@ -128,7 +139,7 @@ class Player:
         early = ending is Ending.ANSWER and self._dice.random() < self.script.early
         talk_s = self._seconds(self.script.talk_s) if early else None
         ring_s, script = self._seconds(self.script.ring_s), self.script
-        return Plan(ending, ring_s, talk_s, script.digits, script.receipt_wait_s)
+        return Plan(ending, ring_s, talk_s, script.digits, script.receipt_wait_s, script.defer_s)
 
     def receipt(self) -> tuple[float, Stat] | None:
         """When the receipt of the next accepted message comes and what it says; None: never."""

@@ -229,7 +229,14 @@ async def test_a_provider_with_a_bad_script_says_so() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"busy": -0.5}, {"answer": 0.0}, {"speed": -1.0}, {"ring_s": "long"}, {"busy": "half"}],
+    [
+        {"busy": -0.5},
+        {"answer": 0.0},
+        {"speed": -1.0},
+        {"ring_s": "long"},
+        {"busy": "half"},
+        {"defer_s": [-1.0]},
+    ],
 )
 def test_a_bad_script_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(InvalidError, match="loopback settings"):
@@ -238,7 +245,7 @@ def test_a_bad_script_is_refused(settings: dict[str, Any]) -> None:
 
 @settings(max_examples=25)
 @given(
-    shares=st.lists(st.floats(0.05, 1.0), min_size=6, max_size=6),
+    shares=st.lists(st.floats(0.05, 1.0), min_size=len(Ending), max_size=len(Ending)),
     seed=st.integers(0, 2**32),
 )
 def test_outcomes_come_in_their_shares(shares: list[float], seed: int) -> None:
