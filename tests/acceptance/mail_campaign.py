@@ -215,7 +215,7 @@ def assert_reads(message: EmailMessage, person: Person, *, files: bool) -> None:
     assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert _text(message, "html") == person.text(BODY, html.escape)
     alternative = _text(message, "plain")
-    assert f"Hallo {person.name}!" in alternative
+    assert f"Hallo {person.first_name} {person.last_name}!" in alternative
     assert person.code in alternative
     got = [_file(part) for part in message.iter_attachments()]
     assert got == (list(FILES) if files else [])
@@ -226,7 +226,7 @@ def _text(message: EmailMessage, kind: str) -> str:
     assert part is not None, kind
     content = part.get_content()
     assert isinstance(content, str)
-    return content
+    return content.replace("\r\n", "\n")
 
 
 def _file(part: MIMEPart) -> tuple[str, str, bytes]:
