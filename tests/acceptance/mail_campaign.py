@@ -63,6 +63,10 @@ FILES = (
 )
 
 
+_FIRST_FILE = b"\r\nContent-Type: application/octet-stream"
+"""Where the octets begin that all mails of a campaign share."""
+
+
 class Person(msgspec.Struct, frozen=True):
     """A contact of a test campaign."""
 
@@ -192,33 +196,45 @@ def parsed(raw: bytes) -> EmailMessage:
 def assert_each_once_and_intact(
     mails: Sequence[Arrived], who: Sequence[Person], *, files: bool = True
 ) -> None:
-    """One mail for each person, word for word, whatever is in their names."""
+    """One mail for each person, word for word, whatever is in their names.
+
+    Attachments of mails that end in the same octets are read once.
+    """
     times = Counter(mail.recipient for mail in mails)
     assert times == Counter(person.email for person in who)
     by_address = {person.email: person for person in who}
-    ids = set()
+    ids, ends = set(), set()
     for mail in mails:
-        message = parsed(mail.raw)
-        assert_reads(message, by_address[mail.recipient], files=files)
+        text, attached, end = mail.raw.partition(_FIRST_FILE)
+        assert bool(attached) is files
+        if end not in ends:
+            ends.add(end)
+            assert_whole(parsed(mail.raw), files=files)
+        message = parsed(text)
+        assert_reads(message, by_address[mail.recipient])
         ids.add(message["Message-ID"])
     assert len(ids) == len(who), "Message-IDs are not unique"
 
 
-def assert_reads(message: EmailMessage, person: Person, *, files: bool) -> None:
-    """Headers, both texts and the attachments of one person's mail."""
+def assert_whole(message: EmailMessage, *, files: bool) -> None:
+    """A mail that breaks no rule, with its attachments."""
     assert not message.defects
+    assert not [part for part in message.walk() if part.defects]
+    assert [_file(part) for part in message.iter_attachments()] == (list(FILES) if files else [])
+
+
+def assert_reads(message: EmailMessage, person: Person) -> None:
+    """Headers and both texts of one person's mail."""
     assert message["Subject"] == person.text(SUBJECT)
     (to,) = message["To"].addresses
     assert (to.addr_spec, to.display_name) == (person.email, person.name)
     (sender,) = message["From"].addresses
     assert (sender.addr_spec, sender.display_name) == (SENDER, SENDER_NAME)
     assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
-    assert _text(message, "html") == person.text(BODY, html.escape)
+    assert _text(message, "html").rstrip() == person.text(BODY, html.escape).rstrip()
     alternative = _text(message, "plain")
     assert f"Hallo {person.first_name} {person.last_name}!" in alternative
     assert person.code in alternative
-    got = [_file(part) for part in message.iter_attachments()]
-    assert got == (list(FILES) if files else [])
 
 
 def _text(message: EmailMessage, kind: str) -> str:
