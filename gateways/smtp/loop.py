@@ -83,8 +83,10 @@ class Loop:
         self._errors = 0
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Own the thread and the Trio tasks of ``ask``; run it once, cancel it to end both."""
+        """Own the thread and the Trio tasks of ``ask``; cancel it to end both."""
         self._token = trio.lowlevel.current_trio_token()
+        self._loop = self._thread = None
+        self._ended, self._over = False, trio.Event()
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery

@@ -1,0 +1,138 @@
+"""A provider's pools: one for its relay, or one for each domain where mail goes to its MX.
+
+asyncio side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import random
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from gateways.smtp.limits import Limits
+from gateways.smtp.manner import Manner
+from gateways.smtp.mxorder import NoRoute
+from gateways.smtp.pool import Pool, Usage
+from gateways.smtp.records import Answer, Parcel, Route
+from gateways.smtp.settings import SmtpSettings
+
+RELAY = ""
+"""The one "domain" of a relay."""
+
+
+class Routing(Protocol):
+    """``gateways.smtp.mx.Resolver``."""
+
+    async def routes(self, domain: str, port: int, *, verify: bool = False) -> list[Route]:
+        """Where mail for ``domain`` goes, best first; ``NoRoute``."""
+
+
+class Depot:
+    """``tell`` gets the answer of every mail, exactly one each."""
+
+    def __init__(
+        self,
+        manner: Manner,
+        settings: SmtpSettings,
+        routing: Routing,
+        tell: Callable[[Answer], None],
+        *,
+        dice: random.Random | None = None,
+    ) -> None:
+        self._manner, self._routing, self._tell = manner, routing, tell
+        self._usage = Usage(
+            messages=settings.messages_per_connection,
+            idle_s=settings.idle_s,
+            per_second=settings.domain_per_second,
+        )
+        in_all = settings.connections_all if manner.direct else settings.connections
+        self._limits = Limits(settings.connections, in_all)
+        self._pools: dict[str, Pool] = {}
+        self._dice = dice or random.Random()
+
+    def put(self, parcels: Iterable[Parcel]) -> None:
+        """Take mails; never blocks."""
+        groups: dict[str, list[Parcel]] = {}
+        for parcel in parcels:
+            groups.setdefault(parcel.domain if self._manner.direct else RELAY, []).append(parcel)
+        for domain, group in groups.items():
+            self._pool(domain).put(group)
+        self._make_room()
+
+    def drop(self, parcel_ids: Sequence[int]) -> None:
+        """Give these up."""
+        for pool in list(self._pools.values()):
+            pool.drop(parcel_ids)
+
+    async def close(self, drain_s: float) -> None:
+        """Let what is there go on for so long; all is answered and closed at the end."""
+        pools = list(self._pools.values())
+        await asyncio.gather(*(pool.close(drain_s) for pool in pools))
+
+    def statistics(self) -> dict[str, Any]:
+        """Of all pools together; ``stopped`` counts those that wait for a login or certificate."""
+        each = [pool.statistics() for pool in list(self._pools.values())]
+        names = ("queue", "connections", "idle", "delivered", "opened", "failed", "stopped")
+        return {"pools": len(each)} | {name: sum(one[name] for one in each) for name in names}
+
+    # --- pools
+
+    def _pool(self, domain: str) -> Pool:
+        pool = self._pools.get(domain)
+        if pool is None:
+            pool = self._pools[domain] = Pool(
+                self._manner,
+                self._usage,
+                self._limits,
+                domain=domain,
+                routes=self._relay if domain == RELAY else lambda: self._direct(domain),
+                tell=self._tell,
+                freed=self._make_room,
+                dice=self._dice,
+            )
+        return pool
+
+    async def _direct(self, domain: str) -> list[Route]:
+        manner = self._manner
+        return await self._routing.routes(domain, manner.port, verify=manner.verify)
+
+    async def _relay(self) -> list[Route]:
+        """Every address of the relay; its certificate must say the name that was configured."""
+        manner = self._manner
+        return [
+            Route(host=host, port=manner.port, name=manner.host, verify=manner.verify)
+            for host in await _addresses(manner.host, manner.port)
+        ]
+
+    def _make_room(self) -> None:
+        """Places that came free go to who waits; where all are taken, an idle connection gives way.
+
+        Pools that have nothing left are forgotten.
+        """
+        if not self._manner.direct:
+            return
+        hungry = False
+        for domain, pool in list(self._pools.items()):
+            pool.grow()
+            if pool.hungry and not self._limits.full(domain):
+                hungry = True
+            elif pool.quiet:
+                del self._pools[domain]
+        if hungry:
+            any(pool.retire() for pool in self._pools.values())
+
+
+async def _addresses(host: str, port: int) -> list[str]:
+    try:
+        return [str(ipaddress.ip_address(host))]
+    except ValueError:
+        pass
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise NoRoute(f"{host}: {error}", permanent=False) from error
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))

@@ -1,0 +1,376 @@
+"""The connections to one relay, or to the MX hosts of one domain, and the mails that wait for them.
+
+One task owns each connection; it takes mails from the common queue until there are none, says QUIT
+after a while without, and goes. Every mail that is put in is answered exactly once. asyncio side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+
+from gateways.smtp.backoff import Backoff
+from gateways.smtp.connection import Connection, answer
+from gateways.smtp.limits import Bucket, Limits
+from gateways.smtp.manner import Manner
+from gateways.smtp.mxorder import NoRoute
+from gateways.smtp.opening import Failed, clean
+from gateways.smtp.records import Answer, At, How, Parcel, Route
+from gateways.smtp.replies import Action, elsewhere, verdict_of
+
+MAX_TRIES = 3
+"""Connections a mail is given to before its failure is told (messaging.md 23)."""
+
+CLOSE_S = 5.0
+"""How long cancelled connections may take to close."""
+
+SWEEP_S = 1.0
+"""How often the queue is looked through for mails whose time is over."""
+
+AVOID_S = 60.0
+"""How long a host that failed comes after the others."""
+
+log = structlog.get_logger("smtp")
+
+Routes = Callable[[], Awaitable[Sequence[Route]]]
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a connection is used, and how often: see ``SmtpSettings``."""
+
+    messages: int = 100
+    idle_s: float = 10.0
+    per_second: float = 0.0
+
+
+class _Waiting(msgspec.Struct, gc=False):
+    """A mail in the queue, with the connections it was given to already."""
+
+    parcel: Parcel
+    tries: int = 0
+
+
+class _Owner:
+    """A task and its connection; ``wake`` ends its idleness, False after too long a one."""
+
+    def __init__(self, manner: Manner) -> None:
+        self.connection = Connection(manner)
+        self.parcel: Parcel | None = None
+        self.dropped = self.leaving = False
+        self.wake: asyncio.Future[bool] | None = None
+
+    def rouse(self, more: bool = True) -> None:  # noqa: FBT001, FBT002 - also a timer's callback
+        """Something changed: a mail waits, the connection ended, the pool closes."""
+        if self.wake is not None and not self.wake.done():
+            self.wake.set_result(more)
+
+
+class Pool:
+    """``domain`` is what its places are counted for; ``tell`` gets every answer."""
+
+    def __init__(
+        self,
+        manner: Manner,
+        usage: Usage,
+        limits: Limits,
+        *,
+        domain: str,
+        routes: Routes,
+        tell: Callable[[Answer], None],
+        freed: Callable[[], None] = lambda: None,
+        dice: random.Random | None = None,
+    ) -> None:
+        self.delivered = self.opened = self.failed = 0
+        self._manner, self._usage, self._limits, self._domain = manner, usage, limits, domain
+        self._routes, self._tell, self._freed = routes, tell, freed
+        self._queue: deque[_Waiting] = deque()
+        self._owners: dict[asyncio.Task[None], _Owner] = {}
+        self._idle: list[_Owner] = []
+        self._opening = 0
+        self._backoff = Backoff(dice or random.Random())
+        self._failure: Failed | NoRoute | None = None
+        self._avoid: dict[Route, float] = {}
+        self._bucket = Bucket(usage.per_second, time.monotonic())
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closing = False
+
+    # --- from outside
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it has nothing and nobody, and remembers no failure: it may go."""
+        return not self._owners and not self._queue and self._backoff.ready(time.monotonic())
+
+    @property
+    def hungry(self) -> bool:
+        """Whether mails wait that another connection would carry."""
+        return len(self._queue) > len(self._idle) + self._opening
+
+    def put(self, parcels: Iterable[Parcel]) -> None:
+        """Take mails; never blocks. Where no connection can be made now, they are answered so."""
+        self._queue.extend(_Waiting(parcel) for parcel in parcels)
+        self.grow()
+        if self._queue and self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Answer what waited too long; the queue is about in the order of time."""
+        now, self._sweeper = time.monotonic(), None
+        while self._queue and self._queue[0].parcel.not_after <= now:
+            self._tell_late(self._queue.popleft())
+        if self._queue:
+            self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    def drop(self, parcel_ids: Iterable[int]) -> None:
+        """Give up: what waits has not left, what is under way may have (``Answer.left``)."""
+        ids = frozenset(parcel_ids)
+        waiting = [one for one in self._queue if one.parcel.id in ids]
+        if waiting:
+            self._queue = deque(one for one in self._queue if one.parcel.id not in ids)
+        for one in waiting:
+            self._tell_dropped(one)
+        for owner in self._owners.values():
+            if owner.parcel is not None and owner.parcel.id in ids:
+                owner.dropped = True
+                owner.connection.abort()
+
+    async def close(self, drain_s: float) -> None:
+        """Let what is there go on for so long, then give it up; all is closed at its end."""
+        self._closing = True
+        for owner in list(self._idle):
+            owner.rouse()
+        tasks = set(self._owners)
+        if tasks:
+            await asyncio.wait(tasks, timeout=drain_s)
+        for task in list(self._owners):
+            task.cancel()
+        if self._owners:
+            await asyncio.wait(set(self._owners), timeout=CLOSE_S)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        while self._queue:
+            self._tell_dropped(self._queue.popleft())
+
+    def retire(self) -> bool:
+        """Have an idle connection quit, to make place for another domain's; False: none is idle."""
+        if not self._idle or self._queue:
+            return False
+        owner = self._idle.pop(0)
+        owner.leaving = True
+        owner.rouse()
+        return True
+
+    def statistics(self) -> dict[str, Any]:
+        """Queue, connections, what was delivered, opened and failed."""
+        return {
+            "queue": len(self._queue),
+            "connections": len(self._owners),
+            "idle": len(self._idle),
+            "delivered": self.delivered,
+            "opened": self.opened,
+            "failed": self.failed,
+            "stopped": self._backoff.stopped,
+        }
+
+    # --- growing
+
+    def grow(self) -> None:
+        """Wake who is idle and open connections for the rest, within limits and pauses."""
+        for owner in self._idle[-len(self._queue) :] if self._queue else ():
+            owner.rouse()
+        if not self.hungry:
+            return
+        if not self._backoff.ready(time.monotonic()):
+            if not self._owners:
+                self._fail_waiting()
+            return
+        # After a failure one connection tells whether it works again, not all of them.
+        most = 1 - self._opening if self._backoff.failures else len(self._queue)
+        while most > 0 and self.hungry and self._limits.take(self._domain):
+            most -= 1
+            self._start()
+
+    def _start(self) -> None:
+        self._opening += 1
+        owner = _Owner(self._manner)
+        task = asyncio.get_running_loop().create_task(self._own(owner))
+        self._owners[task] = owner
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._owners[task]
+        self._limits.give(self._domain)
+        self._closing = self._closing or task.cancelled()  # by ``close``, or with the whole loop
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("smtp.pool_error", domain=self._domain, exc_info=error)
+        if not self._closing:
+            self.grow()
+        elif not self._owners:
+            while self._queue:
+                self._tell_dropped(self._queue.popleft())
+        self._freed()
+
+    # --- one connection's life
+
+    async def _own(self, owner: _Owner) -> None:
+        try:
+            while await self._open(owner):
+                await self._work(owner)
+                await owner.connection.quit()
+                if not owner.connection.delivered or not self._queue or self._closing:
+                    return  # else the peer takes mails, only not so many over one connection
+                owner.connection = Connection(self._manner)
+                self._opening += 1
+        finally:
+            owner.connection.abort()
+
+    async def _open(self, owner: _Owner) -> bool:
+        try:
+            return await self._try_open(owner)
+        finally:
+            self._opening -= 1
+
+    async def _try_open(self, owner: _Owner) -> bool:
+        try:
+            routes = sorted(await self._routes(), key=self._avoided)
+            await self._open_first(owner.connection, routes)
+        except (Failed, NoRoute) as error:
+            self._failed(error)
+            return False
+        self.opened += 1
+        self._backoff.succeed()
+        self._failure = None
+        owner.connection.on_end(owner.rouse)
+        return True
+
+    async def _open_first(self, connection: Connection, routes: Sequence[Route]) -> None:
+        failure: Failed | None = None
+        for route in routes[:MAX_TRIES]:
+            try:
+                await connection.open(route)
+            except Failed as error:
+                self._avoid[route] = time.monotonic() + AVOID_S
+                failure = error
+                if not elsewhere(self._refusal(error, _NOBODY), direct=self._manner.direct):
+                    break
+            else:
+                self._avoid.pop(route, None)
+                return
+        raise failure or NoRoute("no route", permanent=False)
+
+    def _avoided(self, route: Route) -> bool:
+        until = self._avoid.get(route)
+        return until is not None and time.monotonic() < until
+
+    def _failed(self, error: Failed | NoRoute) -> None:
+        self.failed += 1
+        self._failure = error
+        stop = False
+        if isinstance(error, Failed):
+            refusal = self._refusal(error, _NOBODY)
+            stop = verdict_of(refusal, direct=self._manner.direct).action is Action.STOP
+        now = time.monotonic()
+        # Those that were opened together fail together: that is one failure.
+        if self._backoff.ready(now) or stop != self._backoff.stopped:
+            pause_s = round(self._backoff.fail(now, stop=stop), 1)
+            level = log.error if stop else log.warning
+            level("smtp.no_connection", domain=self._domain, why=str(error), pause_s=pause_s)
+        if len(self._owners) == self._opening == 1:
+            self._fail_waiting()
+
+    def _fail_waiting(self) -> None:
+        """Tell all that wait; nobody waits here for a peer to come back."""
+        failure = self._failure
+        while self._queue and failure is not None:
+            one = self._queue.popleft()
+            told = self._refusal(failure, one.parcel)
+            self._tell(msgspec.structs.replace(told, tries=one.tries + 1))
+
+    def _refusal(self, error: Failed | NoRoute, parcel: Parcel) -> Answer:
+        if isinstance(error, NoRoute):
+            text = clean(error.reason)
+            return answer(parcel, At.ROUTE, How.NO_ROUTE, text=text, permanent=error.permanent)
+        return answer(parcel, error.at, error.how, code=error.code, text=error.text)
+
+    async def _work(self, owner: _Owner) -> None:
+        connection = owner.connection
+        while connection.usable and connection.delivered < self._usage.messages:
+            if not self._queue:
+                if self._closing or owner.leaving or not await self._rest(owner):
+                    return
+            elif wait_s := self._bucket.wait_s(time.monotonic()):
+                await asyncio.sleep(min(wait_s, SWEEP_S))
+            else:
+                await self._deliver(owner, self._queue.popleft())
+
+    async def _rest(self, owner: _Owner) -> bool:
+        """Be idle; False after too long."""
+        loop = asyncio.get_running_loop()
+        owner.wake = loop.create_future()
+        timer = loop.call_later(self._usage.idle_s, owner.rouse, False)
+        self._idle.append(owner)
+        try:
+            return await owner.wake
+        finally:
+            timer.cancel()
+            owner.wake = None
+            if owner in self._idle:
+                self._idle.remove(owner)
+
+    async def _deliver(self, owner: _Owner, one: _Waiting) -> None:
+        parcel = one.parcel
+        if parcel.not_after <= time.monotonic():
+            self._tell_late(one)
+            return
+        owner.parcel, owner.dropped = parcel, False
+        one.tries += 1
+        try:
+            told = await owner.connection.deliver(parcel)
+        except BaseException as error:
+            left = owner.connection.left
+            how = How.DROPPED if isinstance(error, asyncio.CancelledError) else How.LOST
+            self._tell(answer(parcel, owner.connection.at, how, left=left, tries=one.tries))
+            raise
+        finally:
+            owner.parcel = None
+        self._book(owner, one, told)
+        await owner.connection.settle()
+
+    def _book(self, owner: _Owner, one: _Waiting, told: Answer) -> None:
+        if owner.dropped and told.how is not How.REPLY:
+            told = msgspec.structs.replace(told, how=How.DROPPED, text="")
+        elif self._again(one, told):
+            route = owner.connection.route
+            if route is not None:
+                self._avoid[route] = time.monotonic() + AVOID_S
+            self._queue.appendleft(one)
+            return
+        self.delivered += told.left and told.how is How.REPLY
+        self._tell(msgspec.structs.replace(told, tries=one.tries))
+
+    def _again(self, one: _Waiting, told: Answer) -> bool:
+        return (
+            one.tries < MAX_TRIES
+            and not self._closing
+            and elsewhere(told, direct=self._manner.direct)
+        )
+
+    def _tell_late(self, one: _Waiting) -> None:
+        text = "no connection in time"
+        self._tell(answer(one.parcel, At.ROUTE, How.TIMEOUT, text=text, tries=one.tries))
+
+    def _tell_dropped(self, one: _Waiting) -> None:
+        self._tell(answer(one.parcel, At.ROUTE, How.DROPPED, tries=one.tries))
+
+
+_NOBODY = Parcel(
+    id=0, spool_id=0, sender="", recipient="", domain="", size=0, chunks=(), not_after=0.0
+)
+"""For what is asked of a failure that no mail had."""
