@@ -25,7 +25,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The node as a whole."""
 
     data_dir: str = "outspool-data"  # database, keys, media
-    gateways: tuple[str, ...] = ("sip", "smpp", "loopback")  # those this node runs
+    gateways: tuple[str, ...] = ("sip", "smpp", "smtp", "loopback")  # those this node runs
     calls_per_second: float = 0.0  # node-wide start rate, 0 = no limit
     channels: int = 2000  # spools up at once, node-wide
     timezone: str = "UTC"  # of accounts that have none of their own
