@@ -163,6 +163,8 @@ def _of_failure(answer: Answer, *, direct: bool) -> Verdict:
             return DROPPED
         case How.UNTRUSTED:
             return _HOST_TLS if direct else _TLS
+        case How.UNABLE if answer.at is At.AUTH:
+            return _AUTH
         case How.UNABLE:
             return _UNABLE_SIZE if answer.text.upper().startswith("SIZE") else _UNABLE
         case How.NO_ROUTE:
