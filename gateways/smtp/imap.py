@@ -1,7 +1,8 @@
 """Mail from a mailbox elsewhere, for who has no listener: looked for every ``poll_s``.
 
 A mail is booked (how far the mailbox is read) once the intake has said its last word about it, and
-only then marked, moved or deleted. A kill in between shows it to the intake again, which knows it.
+only then marked, moved or deleted; what is refused stays there. A kill in between shows it to the
+intake again, which knows it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import trio
 from engine.errors import UnavailableError
 from engine.model import Provider
 from engine.store.journal import Journal
-from gateways.smtp.intake import PUT_OFF, Reply
+from gateways.smtp.intake import NOBODY, PUT_OFF, TAKEN, Reply
 from gateways.smtp.mailbox import LoginRefusedError, Mailbox, MailboxError
 from gateways.smtp.settings import ImapSettings
 
@@ -134,26 +135,26 @@ class ImapPoller:
             await self._book(box, uid)
             return True
         raw = await self._in_thread(lambda: box.fetch(uid))
+        reply = NOBODY  # of what is gone, too
         if raw is not None and len(raw) <= self._max_bytes:
-            if not await self._handed_in(raw):
-                self._counts["put_off"] += 1
-                return False
-            await self._book(box, uid)
+            reply = await self._handed_in(raw)
+        self._counts[f"replies_{reply.code}"] += 1
+        if reply.code == PUT_OFF.code:
+            return False
+        await self._book(box, uid)
+        # What was not taken stays where it is: it may be somebody's.
+        if reply.code == TAKEN.code:
             await self._in_thread(lambda: box.dispose(uid))
-        else:
-            await self._book(box, uid)
         return True
 
-    async def _handed_in(self, raw: bytes) -> bool:
+    async def _handed_in(self, raw: bytes) -> Reply:
         recipient = await self._recipient(raw)
         if recipient is None:
-            self._counts["unwanted"] += 1
-            return True
+            return NOBODY
         [reply] = await self._intake.take(
             raw, sender_of(raw), [recipient], provider_id=self._provider.id
         )
-        self._counts[f"replies_{reply.code}"] += 1
-        return reply.code != PUT_OFF.code
+        return reply
 
     async def _recipient(self, raw: bytes) -> str | None:
         """The envelope is gone: the first address of ours that the headers name."""

@@ -32,24 +32,31 @@ class MailboxError(Exception):
     """The connection, the server or the folder fails; another try may help."""
 
 
-class _Bounded:
-    """Replies of a server that goes mad do not fill the memory."""
+class _Ours:
+    """What imaplib's clients lack; ``box`` gets hold of them before they wait for a greeting."""
 
-    limit = 0
+    def __init__(self, box: Mailbox, *args: Any, **named: Any) -> None:
+        self._box = box
+        super().__init__(*args, **named)
+
+    def open(self, *args: Any, **named: Any) -> None:
+        """Connect."""
+        super().open(*args, **named)  # type: ignore[misc]
+        self._box.hold(self)
 
     def read(self, size: int) -> bytes:
-        """A literal."""
-        if size > self.limit:
+        """A literal: a server that goes mad does not fill the memory."""
+        if size > self._box.limit:
             raise imaplib.IMAP4.abort("a literal is longer than what was asked for")
         octets: bytes = super().read(size)  # type: ignore[misc]
         return octets
 
 
-class _Plain(_Bounded, imaplib.IMAP4):
+class _Plain(_Ours, imaplib.IMAP4):
     pass
 
 
-class _Implicit(_Bounded, imaplib.IMAP4_SSL):
+class _Implicit(_Ours, imaplib.IMAP4_SSL):
     pass
 
 
@@ -60,17 +67,16 @@ class Mailbox:
         self._settings = settings
         self._ca_file = ca_file
         self._max_bytes = max_bytes
+        self.limit = max_bytes + _OVERHEAD
         self._client: Any = None
         self._cut = False
         self.uidvalidity = 0
         self._uidnext = 0
+        self._capabilities: frozenset[str] = frozenset()
 
     def open(self) -> None:
         """Connect, log in, select the folder; ``LoginRefusedError``."""
         self._guard(self._connect)
-        if self._cut:  # while it connected: nobody waits any more
-            self._client.shutdown()
-            raise MailboxError("cut")
         try:
             self._guard(self._log_in)
         except MailboxError as error:
@@ -83,15 +89,17 @@ class Mailbox:
         settings = self._settings
         port = settings.port or (_IMPLICIT_PORT if settings.tls == "implicit" else _PORT)
         if settings.tls == "implicit":
-            client: Any = _Implicit(
-                settings.host, port, ssl_context=self._context(), timeout=SOCKET_S
-            )
-        else:
-            client = _Plain(settings.host, port, timeout=SOCKET_S)
-        client.limit = self._max_bytes + _OVERHEAD
-        self._client = client
+            _Implicit(self, settings.host, port, ssl_context=self._context(), timeout=SOCKET_S)
+            return
+        client = _Plain(self, settings.host, port, timeout=SOCKET_S)
         if settings.tls == "starttls":
             client.starttls(ssl_context=self._context())
+
+    def hold(self, client: Any) -> None:
+        """It is connected: ``cut`` and ``close`` reach it from now on."""
+        self._client = client
+        if self._cut:
+            raise imaplib.IMAP4.abort("cut")
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=self._ca_file or None)
@@ -105,6 +113,9 @@ class Mailbox:
 
     def _select(self) -> None:
         client = self._client
+        # Servers say the most after the login (RFC 9051 §6.2.3), and imaplib asks before it only.
+        said = b" ".join(_checked(client.capability()))
+        self._capabilities = frozenset(said.decode("ascii", "replace").upper().split())
         _checked(client.select(_quoted(self._settings.folder)))
         self.uidvalidity = _number(client.response("UIDVALIDITY"))
         self._uidnext = _number(client.response("UIDNEXT"))
@@ -155,13 +166,13 @@ class Mailbox:
             return
         if after == "move":
             folder = _quoted(self._settings.move_to)
-            if "MOVE" in client.capabilities:
+            if "MOVE" in self._capabilities:
                 _checked(client.uid("MOVE", uid, folder))
                 return
             _checked(client.uid("COPY", uid, folder))
         _checked(client.uid("STORE", uid, "+FLAGS.SILENT", r"(\Deleted)"))
         # Without UIDPLUS it stays marked: EXPUNGE would remove what others have marked too.
-        if "UIDPLUS" in client.capabilities:
+        if "UIDPLUS" in self._capabilities:
             _checked(client.uid("EXPUNGE", uid))
 
     def close(self) -> None:
@@ -170,6 +181,8 @@ class Mailbox:
         if client is not None:
             with suppress(*_DEAD, imaplib.IMAP4.error):
                 client.logout()
+            with suppress(OSError):
+                client.shutdown()
 
     def cut(self) -> None:
         """End whatever waits for the server, from any thread."""

@@ -6,6 +6,7 @@ import smtplib
 import ssl
 from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -41,8 +42,8 @@ def certificate(authority: Authority) -> Certificate:
     return authority.issue(LOCALHOST)
 
 
-def _tls(certificate: Certificate, **more: object) -> dict[str, object]:
-    files = {
+def _tls(certificate: Certificate, **more: object) -> dict[str, Any]:
+    files: dict[str, Any] = {
         "listen_certificate": str(certificate.certificate),
         "listen_key": str(certificate.key),
     }
