@@ -1,0 +1,132 @@
+"""A bridge with one provider, and a desk where its answers arrive."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from engine.config import SmtpConfig
+from engine.model import Provider
+from gateways.smtp.bridge import Bridge
+from gateways.smtp.loop import Loop
+from gateways.smtp.manner import Manner
+from gateways.smtp.records import Answer, Parcel
+from gateways.smtp.settings import SmtpSettings
+
+BODY = b"Subject: hello\r\n\r\nOne line.\r\n"
+PROVIDER_ID = 7
+
+
+def parcel(number: int = 1, body: bytes = BODY, **more: Any) -> Parcel:
+    """A mail of its own recipient."""
+    given: dict[str, Any] = {
+        "sender": "bounce@example.org",
+        "recipient": f"b{number}@example.net",
+        "domain": "example.net",
+        "not_after": time.monotonic() + 60,
+    }
+    return Parcel(
+        id=number, spool_id=1000 + number, size=len(body), chunks=(body,), **(given | more)
+    )
+
+
+def manner(port: int, **more: Any) -> Manner:
+    """In the clear, with short time-outs."""
+    given: dict[str, Any] = {
+        "direct": False,
+        "host": "127.0.0.1",
+        "port": port,
+        "hostname": "client.test",
+        "starttls": "never",
+        "connect_timeout_s": 5.0,
+        "reply_timeout_s": 5.0,
+        "dot_timeout_s": 5.0,
+    }
+    return Manner(**(given | more))
+
+
+def settings(**more: Any) -> SmtpSettings:
+    """In the clear, with short time-outs, one connection."""
+    given: dict[str, Any] = {
+        "starttls": "never",
+        "connections": 1,
+        "connect_timeout_s": 5.0,
+        "reply_timeout_s": 5.0,
+        "dot_timeout_s": 5.0,
+    }
+    return SmtpSettings(**(given | more))
+
+
+class Desk:
+    """Every answer in the order it came."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.bridge = Bridge(loop, self.take)
+        self.loop = loop
+        self.answers: list[Answer] = []
+        self.batches = 0
+        self._came = trio.Event()
+
+    def take(self, answers: Sequence[Answer]) -> None:
+        """As a ledger does."""
+        self.answers += answers
+        self.batches += 1
+        self._came.set()
+        self._came = trio.Event()
+
+    async def wait(self, number: int) -> list[Answer]:
+        """The first so many answers, once they are there."""
+        with trio.fail_after(60):
+            while len(self.answers) < number:
+                await self._came.wait()
+        return self.answers[:number]
+
+    async def send(self, *parcels: Parcel) -> list[Answer]:
+        """Send these and wait for all that was sent so far."""
+        before = len(self.answers)
+        self.bridge.send(PROVIDER_ID, parcels)
+        return (await self.wait(before + len(parcels)))[before:]
+
+    def pools(self) -> dict[str, Any]:
+        """What the provider's pools say."""
+        found: dict[str, Any] = self.bridge.statistics()["providers"][PROVIDER_ID]
+        return found
+
+
+def provider(port: int, **more: Any) -> Provider:
+    """A relay."""
+    given = {"id": PROVIDER_ID, "name": "relay", "type": "smtp", "host": "127.0.0.1"}
+    return Provider(port=port, **(given | more))
+
+
+@asynccontextmanager
+async def crossing() -> AsyncIterator[Desk]:
+    """A served loop and a bridge over it; nothing is left of the thread at the end."""
+    loop = Loop()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(loop.serve)
+        desk = Desk(loop)
+        yield desk
+        with trio.fail_after(30):
+            await desk.bridge.close(PROVIDER_ID, drain_s=0)
+        assert desk.bridge.statistics()["out"] == 0
+        assert desk.bridge.statistics()["doubles"] == 0
+        assert loop.statistics()["errors"] == 0
+        nursery.cancel_scope.cancel()
+    assert [one.name for one in threading.enumerate() if one.name == "smtp-asyncio"] == []
+
+
+@asynccontextmanager
+async def relay(
+    port: int, given: SmtpSettings | None = None, config: SmtpConfig | None = None, **more: Any
+) -> AsyncIterator[Desk]:
+    """The same, with a relay at this port."""
+    async with crossing() as desk:
+        config = config or SmtpConfig(hostname="client.test")
+        desk.bridge.open(provider(port, **more), given or settings(), config)
+        yield desk
