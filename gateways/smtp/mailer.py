@@ -48,10 +48,11 @@ class MailMailer:
     async def send_mail(self, message: MailMessage) -> None:
         """Hand the mail over; returns once a server took it, ``CallEnded`` where none did.
 
-        ``ValueError``: a spool is one mail, not two.
+        ``CallEnded`` also for a second one: a spool is one mail.
         """
         if self._called:
-            raise ValueError("a spool is one mail")
+            log.error("smtp.second_mail", spool_id=self._order.spool_id)
+            raise CallEnded
         self._called = True
         limit_s = self._limit_s()
         try:

@@ -1,0 +1,204 @@
+"""The smtp gateway as the engine runs it, with an inbox that keeps what is handed in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import trio
+
+from engine.config import Config, NodeConfig, SmtpConfig
+from engine.gateway import Order, Program, Stage
+from engine.model import Provider, Service
+from engine.results import Fate, Result
+from gateways.smtp.gateway import SmtpGateway
+from tests.support import LOCALHOST, wait_until
+from tests.support.inbox import Tray
+from tests.support.mails import send
+
+DEADLINE_S = 30.0
+
+QUICK: dict[str, Any] = {
+    "starttls": "never",
+    "connect_timeout_s": 5.0,
+    "reply_timeout_s": 5.0,
+    "dot_timeout_s": 5.0,
+    "queue_s": 20.0,
+    "idle_s": 1.0,
+}
+"""Settings with which tests do not wait long."""
+
+
+def provider_of(port: int, id_: int = 1, name: str = "relay", **settings: Any) -> Provider:
+    """A relay on this machine."""
+    return Provider(
+        id=id_,
+        name=name,
+        type="smtp",
+        service=Service.EMAIL,
+        host=LOCALHOST,
+        port=port,
+        transport="tcp",
+        settings={**QUICK, **settings},
+    )
+
+
+def order_of(
+    provider: Provider, spool_id: int = 1, program: Program = send, **fields: Any
+) -> Order:
+    """A mail to ``c<spool_id>@example.net``; its transmission is a thousand more."""
+    return Order(
+        **{
+            "spool_id": spool_id,
+            "transmission_id": 1000 + spool_id,
+            "uid": UUID(int=spool_id),
+            "service": Service.EMAIL,
+            "provider": provider,
+            "destination": f"c{spool_id}@example.net",
+            "program": program,
+            "caller_id": "news@example.org",
+            "caller_name": "Ann",
+            **fields,
+        }
+    )
+
+
+class Delivery:
+    """One order and how far it got."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.stages: list[Stage] = []
+        self.reached = {stage: trio.Event() for stage in Stage}
+        self.done = trio.Event()
+        self.scope = trio.CancelScope()
+        self.fate: Fate | None = None
+
+    def progress(self, stage: Stage, _at: object) -> None:
+        self.stages.append(stage)
+        self.reached[stage].set()
+
+    async def run(self, gateway: SmtpGateway) -> Fate | None:
+        """None: it was cancelled."""
+        with self.scope, trio.fail_after(DEADLINE_S):
+            self.fate = await gateway.deliver(self.order, self.progress)
+        self.done.set()
+        return self.fate
+
+    @property
+    def result(self) -> Result:
+        assert isinstance(self.fate, Result), self.fate
+        return self.fate
+
+
+class Node:
+    """A running gateway; ``nursery`` is for deliveries in the background."""
+
+    def __init__(self, gateway: SmtpGateway, inbox: Tray, nursery: trio.Nursery) -> None:
+        self.gateway = gateway
+        self.inbox = inbox
+        self.nursery = nursery
+
+    async def provide(self, *providers: Provider) -> None:
+        await self.gateway.providers({provider.id: provider for provider in providers})
+
+    def start(self, order: Order) -> Delivery:
+        """Deliver in the background."""
+        delivery = Delivery(order)
+        self.nursery.start_soon(delivery.run, self.gateway)
+        return delivery
+
+    async def deliver(self, order: Order) -> Delivery:
+        delivery = Delivery(order)
+        await delivery.run(self.gateway)
+        return delivery
+
+    async def until(self, condition: Callable[[], bool], what: str = "") -> None:
+        """For what only the statistics tell."""
+
+        async def holds() -> bool:
+            return condition()
+
+        await wait_until(holds, what or f"{condition}", deadline_s=DEADLINE_S)
+
+    def of(self, name: str = "relay") -> dict[str, Any]:
+        """The provider's statistics."""
+        statistics: dict[str, Any] = self.gateway.statistics()["providers"].get(name, {})
+        return statistics
+
+    async def fates(self, *spool_ids: int) -> dict[int, Fate]:
+        """What the journal knows, as a restart would ask."""
+        return dict(await self.gateway._tracker.recall(spool_ids))
+
+
+@asynccontextmanager
+async def running(folder: Path, **smtp: Any) -> AsyncIterator[Node]:
+    """A gateway with its journal in ``folder``; ``smtp`` are fields of ``[smtp]``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    smtp.setdefault("hostname", "node.example.org")
+    config = Config(node=NodeConfig(data_dir=str(folder)), smtp=SmtpConfig(**smtp))
+    gateway, inbox = SmtpGateway(config), Tray()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(gateway.run, inbox)
+        yield Node(gateway, inbox, nursery)
+        nursery.cancel_scope.cancel()
+
+
+async def hand_in(port: int, sender: str, recipient: str, mail: str) -> int:
+    """A mail to a listener on this machine, by hand; the code it was answered with."""
+    stream = await trio.open_tcp_stream(LOCALHOST, port)
+    async with stream:
+        code = await _reply(stream)
+        for line in (
+            "EHLO far.example.com",
+            f"MAIL FROM:<{sender}>",
+            f"RCPT TO:<{recipient}>",
+            "DATA",
+            mail.replace("\n", "\r\n") + "\r\n.",
+        ):
+            await stream.send_all(line.encode() + b"\r\n")
+            code = await _reply(stream)
+            if code >= 400:
+                break
+    return code
+
+
+async def _reply(stream: trio.SocketStream) -> int:
+    seen = b""
+    while not seen.endswith(b"\r\n") or seen.splitlines()[-1][3:4] == b"-":
+        chunk = await stream.receive_some()
+        assert chunk, "the listener hung up"
+        seen += chunk
+    return int(seen.splitlines()[-1][:3])
+
+
+def dsn(recipient: str, status: str = "5.1.1") -> str:
+    """A delivery status notification (RFC 3464)."""
+    return f"""\
+From: MAILER-DAEMON@far.example.com
+To: us@example.org
+Subject: Undelivered Mail Returned to Sender
+Message-ID: <1@far.example.com>
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary="b"
+
+--b
+Content-Type: text/plain
+
+It could not be delivered.
+
+--b
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; far.example.com
+
+Final-Recipient: rfc822; {recipient}
+Action: failed
+Status: {status}
+Diagnostic-Code: smtp; 550 {status} no such user
+
+--b--
+"""
