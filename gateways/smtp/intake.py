@@ -92,7 +92,7 @@ class Intake:
         self._readers = readers
         self._matcher = matcher
         self._books = books
-        self._folder = data / SCRATCH
+        self._folder = (data / SCRATCH).absolute()
         self._clock = clock
         self._repeat_within_s = repeat_within_s
         self._at_once = 0
