@@ -152,7 +152,7 @@ def elsewhere(answer: Answer, *, direct: bool = False) -> bool:
     if answer.left:
         return False
     # What one MX cannot take, another may: the verdict is for when none can.
-    another_mx = direct and answer.how is How.UNABLE
+    another_mx = direct and answer.how is How.UNABLE and answer.at is not At.AUTH
     return another_mx or verdict_of(answer, direct=direct).action is Action.ELSEWHERE
 
 
@@ -165,6 +165,8 @@ def _of_failure(answer: Answer, *, direct: bool) -> Verdict:
             return _HOST_TLS if direct else _TLS
         case How.UNABLE if answer.at is At.AUTH:
             return _AUTH
+        case How.UNABLE if answer.at is At.AUTH:
+            return _AUTH  # no mechanism of ours, or no TLS to say a password in
         case How.UNABLE:
             return _UNABLE_SIZE if answer.text.upper().startswith("SIZE") else _UNABLE
         case How.NO_ROUTE:

@@ -186,6 +186,7 @@ FAILURES = [
      B.REQUEST, R.NOTHING, False)] * 2),
     (failure(How.UNABLE, At.MAIL, text="SIZE 1000"), *[(A.NEVER, D.REJECTED, "too_large", B.REQUEST,
      R.NOTHING, False)] * 2),
+    (failure(How.UNABLE, At.AUTH, text="AUTH plain is not offered"), AUTH, AUTH),
     # A login is not asked by an MX; that one says something of its own policy.
     (reply(530, "5.7.0 authentication required", At.MAIL), AUTH, POLICY),
     (reply(421, "", At.MAIL), TRUNK, HOST),
@@ -210,6 +211,7 @@ def test_what_is_no_reply_and_what_an_mx_means_by_one(
         (reply(554, "", At.GREETING), True, True),
         (failure(How.UNTRUSTED, At.TLS), False, True),
         (failure(How.UNABLE, At.MAIL, text="SMTPUTF8"), False, True),
+        (failure(How.UNABLE, At.AUTH, text="no login without TLS"), False, False),
         (failure(How.NO_ROUTE, At.ROUTE), False, False),
         (reply(450, "4.7.1", At.RCPT), False, False),
         (reply(550, "5.1.1", At.RCPT), False, False),
@@ -323,6 +325,7 @@ def test_only_a_success_in_answer_to_the_dot_is_one(answer: Answer, *, direct: b
 @given(answer=ANSWERS)
 def test_one_mx_never_stops_the_trunk(answer: Answer) -> None:
     verdict = verdict_of(answer, direct=True)
-    login = answer.how is How.REPLY and answer.at is At.AUTH  # there is none at an MX
+    # There is none at an MX, unless somebody configured one.
+    login = answer.how in {How.REPLY, How.UNABLE} and answer.at is At.AUTH
     assert login or verdict.blame is not B.PROVIDER
     assert login or verdict.action is not A.STOP
