@@ -165,16 +165,21 @@ def _of_failure(answer: Answer, *, direct: bool) -> Verdict:
             return _HOST_TLS if direct else _TLS
         case How.UNABLE if answer.at is At.AUTH:
             return _AUTH
-        case How.UNABLE if answer.at is At.AUTH:
-            return _AUTH  # no mechanism of ours, or no TLS to say a password in
         case How.UNABLE:
-            return _UNABLE_SIZE if answer.text.upper().startswith("SIZE") else _UNABLE
+            return _of_lack(answer)
         case How.NO_ROUTE:
             return _of_route(answer, direct=direct)
         case How.TIMEOUT if answer.at is At.ROUTE:
             return BUSY
         case _:
             return _HOST if direct else _TRUNK
+
+
+def _of_lack(answer: Answer) -> Verdict:
+    """What the peer does not offer: a size, SMTPUTF8, a mechanism of ours or TLS to log in with."""
+    if answer.at is At.AUTH:
+        return _AUTH
+    return _UNABLE_SIZE if answer.text.upper().startswith("SIZE") else _UNABLE
 
 
 def _of_route(answer: Answer, *, direct: bool) -> Verdict:
