@@ -187,13 +187,13 @@ def _multipart(kind: str) -> tuple[str, str]:
 def _head(message: MailMessage, envelope: Envelope) -> list[bytes]:
     lines = [
         _date(envelope.at.replace(microsecond=0)),
-        _from(envelope.sender),
+        _ours("From", envelope.sender),
         address_header("To", envelope.to),
         header("Subject", message.subject),
         _message_id(envelope.message_id),
     ]
     if envelope.reply_to:
-        lines.append(address_header("Reply-To", MailAddress(envelope.reply_to)))
+        lines.append(_ours("Reply-To", MailAddress(envelope.reply_to)))
     return lines
 
 
@@ -218,8 +218,8 @@ def _date(at: datetime) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _from(sender: MailAddress) -> bytes:
-    return address_header("From", sender)
+def _ours(name: str, who: MailAddress) -> bytes:
+    return address_header(name, who)
 
 
 def _fields(lines: bytes) -> list[tuple[str, str]]:

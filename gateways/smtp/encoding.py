@@ -22,6 +22,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 _ODD = re.compile(rb"[^ !-<>-~]|(?<= ) | \Z")
 # Two less than a line may have beside its soft break: its first character may become three. No cut
 # within ``=XX``: ``=`` stands for nothing else any more.
+_UNCUT = 73
 _CUT = re.compile(rb".{1,73}(?<!=)(?<!=.)")
 
 
@@ -32,6 +33,8 @@ def quoted(text: str) -> bytes:
     """
     if len(text) <= _PLAIN_LENGTH and _PLAIN.fullmatch(text):
         return b"%b=\r\n" % text.encode()
+    if "\n" not in text and "\r" not in text:
+        return _quoted_line(text) + b"=\r\n" if text else b""
     *ended, rest = _LINE_END.split(text)
     lines = [_quoted_line(line) + b"\r\n" for line in ended]
     if rest:
@@ -63,6 +66,8 @@ def unquoted_words(text: str) -> bytes:
 
 def _quoted_line(line: str) -> bytes:
     encoded = _ODD.sub(_escaped, line.encode("utf-8", "replace"))
+    if len(encoded) <= _UNCUT:
+        return _begun(encoded)
     return b"=\r\n".join([_begun(part) for part in _CUT.findall(encoded)])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -29,7 +29,7 @@ _WORDS = re.compile(r"[!-~]+(?: [!-~]+)*")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}")
 _PLAIN_NAME = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")
-_NOT_PLAIN = re.compile(r"[^ !#-\[\]-~]|(?<= ) ")
+_NOT_PLAIN = re.compile(r"[^ !#-\[\]-~]|(?<= ) |=\?")
 _OCTETS = "application/octet-stream"
 _PARAMETER = 60  # octets of a parameter's value in one line
 _Q_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
@@ -91,7 +91,7 @@ def attachment_header(file: MailFile) -> bytes:
 
 
 def _file_name(name: str) -> Iterator[str]:
-    if len(name) <= _PARAMETER and _PLAIN_NAME.fullmatch(name):
+    if len(name) <= _PARAMETER and _PLAIN_NAME.fullmatch(name) and "=?" not in name:
         yield f';\r\n filename="{name}"'
         return
     pieces = list(_percent(name))
@@ -156,9 +156,15 @@ def _phrase(name: str, used: int) -> str:
 
 def _encoded(value: str, used: int) -> str:
     octets = value.encode()
-    as_q = sum(len(_Q[octet]) for octet in octets) <= len(octets) * _BASE64_SIZE
-    cut = _cut(value, as_q=as_q, room=_LINE - used)
-    words = [_word(part, as_q=as_q) for part in cut if part]
+    as_q = "".join([_Q[octet] for octet in octets])
+    shorter = len(as_q) <= len(octets) * _BASE64_SIZE
+    room = min(_LINE - used, _WORD) - _FRAME
+    if shorter and len(as_q) <= room:
+        return f" =?utf-8?q?{as_q}?="
+    if len(octets) <= room // 4 * 3:
+        return f" {_word(value, as_q=False)}"
+    cut = _cut(value, as_q=shorter, room=_LINE - used)
+    words = [_word(part, as_q=shorter) for part in cut if part]
     begin = " " if cut[0] else "\r\n "
     return begin + "\r\n ".join(words)
 
@@ -167,7 +173,7 @@ def _word(text: str, *, as_q: bool) -> str:
     octets = text.encode()
     if as_q:
         return f"=?utf-8?q?{''.join([_Q[octet] for octet in octets])}?="
-    return f"=?utf-8?b?{b64encode(octets).decode()}?="
+    return f"=?utf-8?b?{b2a_base64(octets, newline=False).decode()}?="
 
 
 def _cut(value: str, *, as_q: bool, room: int) -> list[str]:
