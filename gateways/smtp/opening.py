@@ -21,7 +21,7 @@ MAX_TEXT = 512
 
 _READY, _DONE, _LOGGED_IN, _GO_ON = 220, 250, 235, 334
 _NO_COMMAND = (500, 501, 502, 504, 550)
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_CONTROLS = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]+")
 
 
 class Failed(Exception):  # noqa: N818 - an answer of the peer, as ``NoRoute``

@@ -42,7 +42,6 @@ class Wire(SMTPProtocol):
         self._expected = 0
         self._replies: deque[Reply] = deque()
         self._broken: BrokenWireError | None = None
-        self._surplus = False
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._deadline = 0.0
@@ -53,7 +52,6 @@ class Wire(SMTPProtocol):
         """Whether a command may be written: nothing is wrong, nothing owed."""
         return (
             self._broken is None
-            and not self._surplus
             and not self._expected
             and not self._replies
             and self.is_connected
@@ -77,7 +75,6 @@ class Wire(SMTPProtocol):
         if self._broken is not None:
             return
         if not self._expected:
-            self._surplus = True
             self._break(How.LOST, "a reply that nothing was asked for")
             return
         self._buffer += data
@@ -95,7 +92,7 @@ class Wire(SMTPProtocol):
         except SMTPResponseException:
             self._break(How.LOST, "no SMTP reply")
         if self._buffer and not self._expected:
-            self._surplus = True
+            self._break(How.LOST, "a reply too many")  # those asked for are good all the same
 
     def eof_received(self) -> bool:
         """The peer says no more."""

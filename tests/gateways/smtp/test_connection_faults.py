@@ -293,10 +293,17 @@ async def test_an_unasked_reply_between_mails_ends_the_connection() -> None:
 @pytest.mark.parametrize("step", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "BODY", "DOT"])
 async def test_dropping_at_every_step(step: str, extensions: tuple[str, ...]) -> None:
     """What waits for its connection is dropped at once, what is under way with its connection."""
-    async with faulty_mta({step: hold}, {}, extensions=extensions) as mta:
+
+    async def reached(peer: Peer) -> None:
+        if step == "BODY":
+            await peer.more()  # else it is open whether anything has left
+        peer.event("reached").set()
+        await hold(peer)
+
+    async with faulty_mta({step: reached}, {}, extensions=extensions) as mta:
         async with relay(mta.port) as desk:
             desk.bridge.send(PROVIDER_ID, [parcel(1)])
-            await (await mta.peer()).event(step).wait()
+            await (await mta.peer()).event("reached").wait()
             desk.bridge.drop(PROVIDER_ID, [1])
             answer = (await desk.wait(1))[0]
             assert (answer.how, answer.left) == (How.DROPPED, step in {"BODY", "DOT"})
