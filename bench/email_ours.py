@@ -129,7 +129,8 @@ async def measure(port: int, seconds: float, key: str, connections: int) -> dict
 
 def relay(port: int, key: str, connections: int = CONNECTIONS) -> Provider:
     """The sink as a provider; ``key`` is a file, "" = unsigned."""
-    signed = {f"{SELECTOR}._domainkey.{DOMAIN}": {"private_key": Path(key).read_text()}}
+    name = f"{SELECTOR}._domainkey.{DOMAIN}"
+    signed = {name: {"private_key": Path(key).read_text()}} if key else {}
     return Provider(
         id=1, name="far", type="smtp", service=Service.EMAIL, host=HOST, port=port,
         transport="tcp",
@@ -137,7 +138,7 @@ def relay(port: int, key: str, connections: int = CONNECTIONS) -> Provider:
             "starttls": "never",
             "connections": connections,
             "messages_per_connection": 100_000,
-            **({"dkim": signed} if key else {}),
+            "dkim": signed,
         },
     )  # fmt: skip
 

@@ -27,6 +27,7 @@ MEMORY_MIB = 600
 BOUNCES = "bounces.example.org"
 PATTERN = f"b+{{token}}@{BOUNCES}"
 REFUSED, GONE = "refused@example.net", "gone@example.net"
+BOUNCE_WAIT_S = 10.0  # Postfix bounces within a second; mailboxes are read every five
 REFUSED_BY, BOUNCED_BY = "550 5.1.1", "5.1.1"
 
 pytestmark = pytest.mark.slow
@@ -133,9 +134,6 @@ async def test_bounces_read_by_imap_end_failed_and_close_the_address(tmp_path: P
             client, mta.port, bounce_address=PATTERN, bounce_wait_s=BOUNCE_WAIT_S, imap=box
         )
         await _bounce(client, mta)
-
-
-BOUNCE_WAIT_S = 15.0  # a real Postfix bounces within a second; a busy machine takes longer
 
 
 def _trusting(folder: Path, mta: Postfix, other: Path) -> Path:

@@ -29,7 +29,7 @@ class Authority:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name("Outspool test CA")
+        self._name = _name(f"Outspool test CA {x509.random_serial_number():x}"[:64])
         builder = _builder(self._name, self._name, self._key.public_key(), LIFE)
         usage = x509.KeyUsage(
             digital_signature=True, content_commitment=False, key_encipherment=False,
