@@ -31,6 +31,7 @@ from engine.results import interrupted, screened
 from engine.store.base import Begun, Candidate, Query, Store
 from tests.suites.store_arrivals_suite import ArrivalsSuite
 from tests.suites.store_awaiting_suite import AwaitingSuite
+from tests.suites.store_mail_suite import MailStoreSuite
 from tests.suites.store_nouns_suite import NounSuite
 from tests.suites.store_recovery_suite import RecoverySuite
 from tests.suites.store_scene import ANSWERED, AT, BUSY, Scene, set_scene
@@ -41,7 +42,7 @@ SOON = AT + timedelta(minutes=1)
 SCREENED = screened("invalid_number")
 
 
-class StoreSuite(RecoverySuite, AwaitingSuite, ArrivalsSuite, NounSuite):
+class StoreSuite(RecoverySuite, AwaitingSuite, ArrivalsSuite, MailStoreSuite, NounSuite):
     """The hot path, campaigns and counters."""
 
     def fresh(self) -> AbstractAsyncContextManager[Store]:
