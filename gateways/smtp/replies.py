@@ -175,8 +175,10 @@ def _of_failure(answer: Answer, *, direct: bool) -> Verdict:
             return _HOST if direct else _TRUNK
 
 
-def _of_lack(answer: Answer) -> Verdict:
-    """What the peer does not offer: a size, SMTPUTF8, a mechanism of ours or TLS to log in with."""
+def _of_lack(answer: Answer, *, direct: bool) -> Verdict:
+    """What the peer has not: a right certificate, a way for us to log in, a size, SMTPUTF8."""
+    if answer.how is How.UNTRUSTED:
+        return _HOST_TLS if direct else _TLS
     if answer.at is At.AUTH:
         return _AUTH
     return _UNABLE_SIZE if answer.text.upper().startswith("SIZE") else _UNABLE
