@@ -161,12 +161,8 @@ def _of_failure(answer: Answer, *, direct: bool) -> Verdict:
     match answer.how:
         case How.DROPPED:
             return DROPPED
-        case How.UNTRUSTED:
-            return _HOST_TLS if direct else _TLS
-        case How.UNABLE if answer.at is At.AUTH:
-            return _AUTH
-        case How.UNABLE:
-            return _of_lack(answer)
+        case How.UNTRUSTED | How.UNABLE:
+            return _of_lack(answer, direct=direct)
         case How.NO_ROUTE:
             return _of_route(answer, direct=direct)
         case How.TIMEOUT if answer.at is At.ROUTE:
