@@ -1,0 +1,317 @@
+"""What comes in, with the real parts: Postfix's bounces, reader processes, the journal of mails."""
+
+from __future__ import annotations
+
+import os
+import random
+import smtplib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from unicodedata import category
+
+import msgspec
+import pytest
+import trio
+
+from engine.clock import now
+from engine.config import SmtpConfig
+from gateways.smtp.books import Flag
+from gateways.smtp.bounces import Matcher
+from gateways.smtp.intake import SCRATCH, Intake
+from gateways.smtp.journal import Journal
+from gateways.smtp.listener import Listener
+from gateways.smtp.loop import Loop
+from gateways.smtp.readers import Readers
+from gateways.smtp.tracker import Booked, Intent, Tracker, awaiting
+from gateways.smtp.verp import Verp
+from tests.gateways.smtp.incoming import ALICE, PATTERN, SENDER, Desk, Peer, Post
+from tests.gateways.smtp.test_verp import Keys
+from tests.support import LOCALHOST, free_port
+from tests.support.mail.postfix import postfix
+
+DEADLINE_S = 60.0
+GONE = "gone@example.net"
+OURS = Verp(Keys())
+MUTANTS = int(os.environ.get("OUTSPOOL_TEST_MUTANTS", "300"))
+GROWTH_BYTES = 150_000_000
+
+
+class Entrance:
+    """All that mail passes on its way in, but the engine."""
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        config = SmtpConfig(listen_port=port)
+        self.folder = folder
+        self.post = Post()
+        self.loop = Loop()
+        self.readers = Readers(config)
+        self.journal = Journal(folder / "journal.db")
+        self.tracker = Tracker(self.journal, now)
+        matcher = Matcher(OURS, self.tracker)
+        matcher.serve([PATTERN])
+        self.intake = Intake(
+            inbox=self.post,
+            readers=self.readers,
+            matcher=matcher,
+            books=self.tracker,
+            data=folder,
+            clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+            repeat_within_s=60.0,
+        )
+        self.listener = Listener(config, self.loop, self.intake)
+        self.port = 0
+
+    async def sent(self, spool_id: int, recipient: str, *, answered: bool = True) -> None:
+        """A mail of ours left, and was taken."""
+        intent = Intent(
+            spool_id=spool_id,
+            transmission_id=10 * spool_id,
+            provider_id=1,
+            recipient=recipient,
+            flags=Flag.SUPPRESS,
+        )
+        await self.tracker.intend([intent])
+        if answered:
+            await self.answered(spool_id)
+
+    async def answered(self, spool_id: int) -> None:
+        """Its 250 is booked."""
+        fate = awaiting(now(), 900.0, code="250")
+        await self.tracker.answered([Booked(spool_id=spool_id, fate=fate, left=True)])
+
+    def left(self) -> list[Path]:
+        folder = self.folder / SCRATCH
+        return list(folder.iterdir()) if folder.exists() else []
+
+
+@asynccontextmanager
+async def entrance(folder: Path, port: int = 0) -> AsyncIterator[Entrance]:
+    """It is open."""
+    found = Entrance(folder, port)
+    await found.journal.open()
+    await found.tracker.open()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(found.tracker.run, found.post)
+            await nursery.start(found.loop.serve)
+            await nursery.start(found.readers.run)
+            desk = Desk(found.listener, found.intake, found.post, None, OURS)  # type: ignore[arg-type]
+            found.port = await nursery.start(desk.run)
+            yield found
+            await desk.stop()
+            nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True):
+            await found.journal.aclose()
+    assert found.loop.statistics()["errors"] == 0
+    assert "faults" not in found.listener.statistics()
+    assert found.left() == []
+
+
+def _hand_over(port: int, sender: str, to: str, raw: bytes) -> None:
+    """As our own gateway does it: with ENVID where the server has DSN."""
+    with smtplib.SMTP(LOCALHOST, port, timeout=DEADLINE_S) as client:
+        client.ehlo()
+        client.mail(sender, ["RET=HDRS", f"ENVID={OURS.token(7)}"])
+        assert client.rcpt(to, ["NOTIFY=FAILURE"])[0] == 250
+        assert client.data(raw)[0] == 250
+
+
+@pytest.mark.parametrize("way", ["token", "envid", "message_id"])
+async def test_a_bounce_of_postfix_fails_the_mail_and_closes_its_address(
+    tmp_path: Path, way: str
+) -> None:
+    """By the address it goes to; else by what it says of our mail."""
+    port = free_port()
+    sender = OURS.address(PATTERN, 7) if way == "token" else "alice@bounces.example.org"
+    message_id = OURS.message_id(70, "example.org") if way == "message_id" else "<x@y>"
+    raw = f"From: {ALICE}\r\nMessage-ID: {message_id}\r\nSubject: x\r\n\r\nHi\r\n".encode()
+    async with entrance(tmp_path, port) as house:
+        assert house.post.addresses is not None
+        house.post.addresses.add("alice@bounces.example.org")
+        await house.sent(7, GONE)
+        async with postfix(
+            tmp_path / "mta", gone=[GONE], bounce_to=("bounces.example.org", port)
+        ) as mta:
+            hand = partial(_hand_over, mta.port, sender, GONE, raw)
+            if way == "message_id":
+                hand = partial(_hand_over_plainly, mta.port, sender, GONE, raw)
+            await trio.to_thread.run_sync(hand)
+            with trio.fail_after(DEADLINE_S):
+                await house.post.until(reports=1)
+                await mta.queue_empty()
+
+    [report] = house.post.reports
+    assert report.spool_id == 7
+    assert report.result.suppress.startswith("bounce 5.1.1")
+    rows = {row.name: row.data for row in report.result.rows}
+    assert rows["bounce_action"] == "failed"
+    assert rows["bounce_status"] == "5.1.1"
+    assert house.post.mails == []
+
+
+def _hand_over_plainly(port: int, sender: str, to: str, raw: bytes) -> None:
+    with smtplib.SMTP(LOCALHOST, port, timeout=DEADLINE_S) as client:
+        client.sendmail(sender, [to], raw)
+
+
+DSN = """\
+From: MAILER-DAEMON@mx.example.net
+To: b@bounces.example.org
+Subject: Undelivered Mail Returned to Sender
+Message-ID: <dsn{salt}@mx.example.net>
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary="b1"
+
+--b1
+Content-Type: text/plain
+
+I'm sorry to have to inform you.
+
+--b1
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; mx.example.net
+
+Final-Recipient: rfc822; {recipient}
+Action: {action}
+Status: {status}
+Diagnostic-Code: smtp; 550 {status} no
+
+--b1--
+"""
+
+
+def _dsn(*, recipient: str = GONE, action: str = "failed", status: str = "5.1.1") -> bytes:
+    salt = random.getrandbits(64)
+    text = DSN.format(recipient=recipient, action=action, status=status, salt=salt)
+    return text.replace("\n", "\r\n").encode()
+
+
+@asynccontextmanager
+async def _peer(house: Entrance) -> AsyncIterator[Peer]:
+    async with await trio.open_tcp_stream(LOCALHOST, house.port) as stream:
+        peer = Peer(stream)
+        await peer.hello()
+        yield peer
+
+
+async def test_failed_with_a_status_of_4_is_final_and_closes_nothing(tmp_path: Path) -> None:
+    async with entrance(tmp_path) as house, _peer(house) as peer:
+        await house.sent(7, GONE)
+        to = OURS.address(PATTERN, 7)
+        assert (await peer.mail(to, sender="", text=_dsn(action="delayed"))).startswith("250")
+        assert (await peer.mail(to, sender="", text=_dsn(status="4.4.1"))).startswith("250")
+        with trio.fail_after(DEADLINE_S):
+            await house.post.until(reports=1)
+
+    assert [report.result.suppress for report in house.post.reports] == [""]
+
+
+@pytest.mark.parametrize(
+    ("to", "sender", "recipient"),
+    [
+        (OURS.address(PATTERN, 8), "", GONE),  # of another mail
+        (Verp(Keys(b"theirs")).address(PATTERN, 7), "", GONE),
+        (OURS.address(PATTERN, 7), "", "other@example.net"),
+        (OURS.address(PATTERN, 7), SENDER, GONE),
+        (ALICE, "", GONE),
+    ],
+)
+async def test_a_bounce_made_up_changes_nothing(
+    tmp_path: Path, to: str, sender: str, recipient: str
+) -> None:
+    async with entrance(tmp_path) as house, _peer(house) as peer:
+        await house.sent(7, GONE)
+        await peer.mail(to, sender=sender, text=_dsn(recipient=recipient))
+        before = (await house.tracker.recall([7]))[7]
+
+    assert house.post.reports == []
+    assert type(before).__name__ == "Awaiting"
+
+
+async def test_a_bounce_that_overtakes_our_own_books_comes_again(tmp_path: Path) -> None:
+    async with entrance(tmp_path) as house, _peer(house) as peer:
+        await house.sent(7, GONE, answered=False)
+        dsn, to = _dsn(), OURS.address(PATTERN, 7)
+        assert (await peer.mail(to, sender="", text=dsn)).startswith("451 4.3.0")
+        await house.answered(7)
+        assert (await peer.mail(to, sender="", text=dsn)).startswith("250")
+        assert (await peer.mail(to, sender="", text=dsn)).startswith("250")  # and once more
+        with trio.fail_after(DEADLINE_S):
+            await house.post.until(reports=1)
+
+    assert [report.spool_id for report in house.post.reports] == [7]
+
+
+HOSTILE = [
+    b"Subject: a\rBcc: x@y\r\n\r\nlone CR\r\n",
+    b"Subject: =?utf-8?q?a=0D=0ABcc:_x?=\r\n\r\nencoded CRLF\r\n",
+    b"Message-ID: <\r\nSubject: x\r\n\r\n\r\n",
+    b"From: " + b"(" * 900 + b"\r\n\r\nx\r\n",
+    b"To: " + b"a@b, " * 180 + b"\r\n" * 2 + b"x\r\n",
+    b"Content-Type: text/plain; charset=no-such\r\n\r\n\xff\xfe\r\n",
+    b"Content-Disposition: attachment; filename=../../etc/passwd\r\n\r\nx\r\n",
+    b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * 5000,
+    b"".join(
+        b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(60)
+    ),
+    b"Content-Type: message/rfc822\r\n\r\n" * 80,
+    b"X: y\r\n" * 20_000 + b"\r\n",
+    b"\x00" * 500 + b"\r\n",
+    b"begin 644 ../../x\r\nM" + b"`" * 60 + b"\r\nend\r\n",
+    b"Content-Transfer-Encoding: base64\r\nContent-Type: application/pdf\r\n\r\n====\r\n",
+]
+
+
+async def test_hostile_mail_hurts_nobody_but_itself(tmp_path: Path) -> None:
+    async with entrance(tmp_path) as house, trio.open_nursery() as nursery:
+        good: list[str] = []
+        over = trio.Event()
+
+        async def send_good() -> None:
+            async with _peer(house) as peer:
+                while not over.is_set():
+                    text = b"Subject: good\r\n\r\n%d\r\n" % len(good)
+                    good.append(await peer.mail(ALICE, text=text))
+
+        nursery.start_soon(send_good)
+        before = _resident_bytes()
+        for raw in (*HOSTILE, *_mutants()):
+            async with _peer(house) as bad:
+                with trio.fail_after(DEADLINE_S):
+                    reply = await bad.mail(ALICE, text=raw)
+            assert reply[:3] in ("250", "500", "554"), reply
+        over.set()
+
+    assert set(good) == {"250 2.0.0 Taken"}
+    assert _resident_bytes() - before < GROWTH_BYTES
+    for mail in house.post.mails:
+        for text in (mail.subject, mail.source.address, mail.source.name, mail.message_id):
+            assert not {category(each) for each in text} & {"Cc", "Cs", "Zl", "Zp"}, repr(text)
+        for file in mail.files:
+            assert house.folder in file.path.parents
+            assert "/" not in file.name
+        msgspec.json.encode(mail.rows)
+
+
+def _mutants() -> list[bytes]:
+    """The hostile ones and a bounce, each with some octets changed."""
+    dice = random.Random(21)
+    found = []
+    for _ in range(MUTANTS):
+        raw = bytearray(dice.choice([*HOSTILE, _dsn()])[:20_000])
+        for _ in range(dice.randrange(1, 20)):
+            at = dice.randrange(len(raw))
+            raw[at : at + dice.randrange(3)] = dice.randbytes(dice.randrange(3))
+        lines = bytes(raw).replace(b"\r", b"").split(b"\n")
+        found.append(b"".join(b"." * line.startswith(b".") + line + b"\r\n" for line in lines))
+    return found
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
