@@ -57,7 +57,7 @@ def _codec(charset: str) -> str:
         return ""
     try:
         name = codecs.lookup(charset).name
-        b"".decode(name)  # refuses what is no text encoding
-    except LookupError:
+        b"x".decode(name, "replace")  # refuses what is no text encoding
+    except (LookupError, UnicodeError):
         return ""
     return "" if name in _NONE else name
