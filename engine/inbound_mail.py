@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
+import idna
 import structlog
 
+from engine.addresses import domain_ascii, domain_of, plain
 from engine.bus import Bus
 from engine.clock import Clock
 from engine.errors import InvalidError, UnavailableError
@@ -29,7 +31,6 @@ PROGRAM = "receiveemail"
 
 _SUCCESS = ResultRow("application", "email_receive", "success")
 _MOST = LENGTHS[Template]
-_ADDRESS = 254  # RFC 5321 §4.5.3.1.3, without the brackets
 _TITLE = 255
 _spell = bare_spelling(Service.EMAIL)
 
@@ -64,7 +65,9 @@ class InboundMails:
     async def _receive(self, mail: InboundMail) -> Reception:
         taker = await self._taker(mail.destination)
         if taker is None or taker.program_id is None:
-            log.info("unwanted", provider_id=mail.provider_id, domain=_domain(mail.destination))
+            log.info(
+                "unwanted", provider_id=mail.provider_id, domain=domain_of(mail.destination)[:255]
+            )
             return Reception.UNWANTED
         paths = await self._kept(mail)
         kept = None
@@ -81,8 +84,11 @@ class InboundMails:
         return Reception.TAKEN
 
     async def _taker(self, address: str) -> Served | None:
-        served = await self._store.served_address(_spell(address), PROGRAM)
-        return next((one for one in served if one.program_id is not None), None)
+        for spelled in _spellings(address):
+            served = await self._store.served_address(spelled, PROGRAM)
+            if taker := next((one for one in served if one.program_id is not None), None):
+                return taker
+        return None
 
     async def _kept(self, mail: InboundMail) -> list[str]:
         if not mail.files:
@@ -131,11 +137,21 @@ def _template(mail: InboundMail, name: str, paths: Sequence[str]) -> Template:
     )
 
 
+def _spellings(address: str) -> Iterator[str]:
+    """An address, and with its domain in the other of the two forms of IDNA; none if it is none."""
+    bare = plain(address)
+    if bare is None:
+        return
+    yield _spell(bare)
+    domain = domain_of(bare)
+    try:
+        other = idna.decode(domain) if domain.isascii() else domain_ascii(domain)
+    except (UnicodeError, InvalidError):
+        return
+    if other != domain.lower():
+        yield _spell(bare.removesuffix(domain) + other)
+
+
 def _sender(mail: InboundMail) -> str:
     """The address an answer can be sent to; "" where there is none."""
-    address = mail.source.address.strip()
-    return address if "@" in address and len(address) <= _ADDRESS else ""
-
-
-def _domain(address: str) -> str:
-    return address.rpartition("@")[2][:255]
+    return plain(mail.source.address) or ""
