@@ -100,7 +100,8 @@ class Desk:
 
 def provider(port: int, **more: Any) -> Provider:
     """A relay."""
-    given = {"id": PROVIDER_ID, "name": "relay", "type": "smtp", "host": "127.0.0.1"}
+    given: dict[str, Any] = {"id": PROVIDER_ID, "name": "relay", "type": "smtp"}
+    given["host"] = "127.0.0.1"
     return Provider(port=port, **(given | more))
 
 

@@ -1,0 +1,332 @@
+"""Connections to a relay or to MX hosts: how many, how long, and what becomes of who waits."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import pytest
+import trio
+
+from engine.config import SmtpConfig
+from gateways.smtp import backoff
+from gateways.smtp.bridge import Bridge
+from gateways.smtp.mxorder import NoRoute
+from gateways.smtp.records import Answer, At, How, Parcel, Route
+from tests.gateways.smtp.crossing import (
+    PROVIDER_ID,
+    Desk,
+    crossing,
+    parcel,
+    provider,
+    relay,
+    settings,
+)
+from tests.gateways.smtp.faulty import Peer, Script, drop, faulty_mta, hold, in_turn, then
+
+
+def body(number: int) -> bytes:
+    return b"Subject: %d\r\n\r\nhello\r\n" % number
+
+
+def numbered(first: int, last: int) -> list[Parcel]:
+    return [parcel(number, body(number)) for number in range(first, last + 1)]
+
+
+def subjects(mails: Sequence[bytes]) -> Counter[int]:
+    return Counter(int(re.findall(rb"Subject: (\d+)", mail)[0]) for mail in mails)
+
+
+# --- how many, how long
+
+
+async def test_a_thousand_mails_over_ten_connections_each_once() -> None:
+    given = settings(connections=10, messages_per_connection=1000)
+    async with faulty_mta() as mta, relay(mta.port, given) as desk:
+        answers = await desk.send(*numbered(1, 1000))
+        assert {one.code for one in answers} == {250}
+        assert sorted(one.id for one in answers) == list(range(1, 1001))
+        assert len(mta.peers) == 10
+    assert subjects(mta.mails) == Counter(range(1, 1001))
+
+
+async def test_so_many_mails_a_connection_then_quit() -> None:
+    given = settings(messages_per_connection=3)
+    async with faulty_mta() as mta, relay(mta.port, given) as desk:
+        await desk.send(*numbered(1, 7))
+        for number in (0, 1):
+            await (await mta.peer(number)).over.wait()
+    assert [len(peer.mails) for peer in mta.peers] == [3, 3, 1]
+    assert [peer.lines[-1] for peer in mta.peers[:2]] == ["QUIT", "QUIT"]
+
+
+async def test_an_idle_connection_quits_and_the_next_mail_gets_a_new_one() -> None:
+    async with faulty_mta() as mta, relay(mta.port, settings(idle_s=0.01)) as desk:
+        await desk.send(parcel(1))
+        await (await mta.peer()).over.wait()
+        assert mta.peers[0].lines[-1] == "QUIT"
+        answer = (await desk.send(parcel(2)))[0]
+        assert (answer.code, answer.tries, len(mta.peers)) == (250, 1, 2)
+
+
+async def test_never_more_connections_than_allowed_and_all_of_them_used() -> None:
+    go, most = trio.Event(), 0
+
+    async def wait(peer: Peer) -> None:
+        nonlocal most
+        most = max(most, peer.mta.open)
+        if peer.mta.open == 3:
+            go.set()
+        await go.wait()
+        await peer.say("250 2.0.0 taken")
+
+    async with faulty_mta({"DOT": wait}) as mta, relay(mta.port, settings(connections=3)) as desk:
+        answers = await desk.send(*numbered(1, 20))
+        assert {one.code for one in answers} == {250}
+        assert (most, len(mta.peers)) == (3, 3)
+
+
+async def test_one_mail_opens_one_connection() -> None:
+    async with faulty_mta() as mta, relay(mta.port, settings(connections=10)) as desk:
+        await desk.send(parcel(1))
+        await desk.send(parcel(2))
+        assert len(mta.peers) == 1
+
+
+async def test_a_relay_that_allows_less_connections_still_takes_all() -> None:
+    """421 to the third; the two go on, nobody is told a failure, and it is not asked in a loop."""
+
+    async def greet(peer: Peer) -> None:
+        await peer.say("220 hi" if peer.mta.open <= 2 else "421 4.7.0 too many connections")
+
+    given = settings(connections=5, messages_per_connection=10)
+    async with faulty_mta({"CONNECT": greet}) as mta, relay(mta.port, given) as desk:
+        answers = await desk.send(*numbered(1, 100))
+        assert {one.code for one in answers} == {250}
+        assert len(mta.peers) <= 5 + 10 + 10
+    assert subjects(mta.mails) == Counter(range(1, 101))
+
+
+async def test_a_relay_that_closes_after_each_mail_still_takes_all() -> None:
+    last = then("250 2.0.0 taken", "421 4.3.2 enough", drop)
+    given = settings(connections=2)
+    async with faulty_mta({"DOT": last}) as mta, relay(mta.port, given) as desk:
+        answers = await desk.send(*numbered(1, 20))
+        assert {one.code for one in answers} == {250}
+    assert subjects(mta.mails) == Counter(range(1, 21))
+
+
+async def test_a_rate_is_kept() -> None:
+    given = settings(connections=4, domain_per_second=20.0)
+    async with faulty_mta() as mta, relay(mta.port, given) as desk:
+        begun = time.monotonic()
+        answers = await desk.send(*numbered(1, 30))
+        assert time.monotonic() - begun >= (30 - 20) / 20
+        assert {one.code for one in answers} == {250}
+
+
+# --- who waits
+
+
+async def test_a_mail_whose_time_is_over_while_it_waits() -> None:
+    async with faulty_mta({"DOT": hold}) as mta, relay(mta.port) as desk:
+        desk.bridge.send(PROVIDER_ID, [parcel(1)])
+        await (await mta.peer()).event("DOT").wait()
+        late = (await desk.send(parcel(2, not_after=time.monotonic())))[0]
+        assert (late.id, late.at, late.how, late.left) == (2, At.ROUTE, How.TIMEOUT, False)
+
+
+async def test_a_mail_that_waits_is_dropped_at_once_and_the_others_go_on() -> None:
+    go = trio.Event()
+
+    async def wait(peer: Peer) -> None:
+        await go.wait()
+        await peer.say("250 2.0.0 taken")
+
+    async with faulty_mta({"DOT": wait}) as mta, relay(mta.port) as desk:
+        desk.bridge.send(PROVIDER_ID, numbered(1, 3))
+        await (await mta.peer()).event("DOT").wait()
+        desk.bridge.drop(PROVIDER_ID, [2, 77])
+        dropped = (await desk.wait(1))[0]
+        assert (dropped.id, dropped.how, dropped.left) == (2, How.DROPPED, False)
+        go.set()
+        await desk.wait(3)
+        assert [(one.id, one.code) for one in desk.answers[1:]] == [(1, 250), (3, 250)]
+        assert len(mta.peers) == 1
+
+
+# --- failures
+
+
+async def test_a_wrong_login_stops_the_pool_with_one_try() -> None:
+    """Many tries would lock the account: what comes next is told the same, at once."""
+    script: Script = {"AUTH": "535 5.7.8 no"}
+    given = settings(connections=4, auth_without_tls=True)
+    async with faulty_mta(script, extensions=("AUTH PLAIN",)) as mta:
+        async with relay(mta.port, given, username="u", password="p") as desk:  # noqa: S106
+            first = (await desk.send(parcel(1)))[0]
+            assert (first.at, first.how, first.code) == (At.AUTH, How.REPLY, 535)
+            for number in range(2, 12):
+                again = (await desk.send(parcel(number)))[0]
+                assert (again.at, again.code) == (At.AUTH, 535)
+            assert len(mta.peers) == 1
+            assert desk.pools()["stopped"] == 1
+
+
+@pytest.mark.parametrize("stop", [False, True], ids=["outage", "wrong login"])
+async def test_after_the_pause_one_mail_finds_out_whether_it_works_again(
+    stop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backoff, "STOPPED_S", 0.05)
+    monkeypatch.setattr(backoff, "FIRST_S", 0.05)
+    bad: Script = {"AUTH": "535 5.7.8 no"} if stop else {"CONNECT": drop}
+    given = settings(auth_without_tls=True)
+    async with faulty_mta(bad, {"AUTH": "235 ok"}, extensions=("AUTH PLAIN",)) as mta:
+        async with relay(mta.port, given, username="u", password="p") as desk:  # noqa: S106
+            number = 1
+            while (await desk.send(parcel(number)))[0].code != 250:
+                number += 1
+            assert number > 1
+            assert len(mta.peers) == 2
+            assert desk.pools()["stopped"] == 0
+
+
+async def test_all_that_wait_are_told_when_no_connection_can_be_made() -> None:
+    async with faulty_mta({"CONNECT": drop}) as mta:
+        async with relay(mta.port, settings(connections=3)) as desk:
+            answers = await desk.send(*numbered(1, 50))
+            assert {(one.at, one.how, one.left) for one in answers} == {
+                (At.GREETING, How.LOST, False)
+            }
+
+
+async def test_a_relay_that_dns_does_not_know() -> None:
+    async with relay(25, host="relay.invalid") as desk:
+        answer = (await desk.send(parcel(1)))[0]
+        assert (answer.at, answer.how, answer.permanent) == (At.ROUTE, How.NO_ROUTE, False)
+
+
+# --- direct MX
+
+
+class Table:
+    """Routes of domains, as a test wants them."""
+
+    def __init__(self, routes: Mapping[str, Sequence[int] | NoRoute]) -> None:
+        self._routes = routes
+
+    async def routes(self, domain: str, port: int, *, verify: bool = False) -> list[Route]:
+        found = self._routes[domain]
+        if isinstance(found, NoRoute):
+            raise found
+        return [
+            Route(host="127.0.0.1", port=port, name=f"mx{number}.{domain}", verify=verify)
+            for number, port in enumerate(found)
+        ]
+
+
+def direct(desk: Desk, routes: Mapping[str, Sequence[int] | NoRoute], **more: int | float) -> None:
+    desk.bridge = Bridge(desk.loop, desk.take, routing=Table(routes))
+    desk.bridge.open(provider(0, host=""), settings(**more), SmtpConfig(hostname="client.test"))
+
+
+def to(domain: str, number: int) -> Parcel:
+    return parcel(number, body(number), domain=domain, recipient=f"b@{domain}")
+
+
+def facts(answer: Answer) -> tuple[At, How, int, str]:
+    return answer.at, answer.how, answer.code, answer.host
+
+
+async def test_each_domain_has_its_own_hosts() -> None:
+    async with faulty_mta() as one, faulty_mta() as two, crossing() as desk:
+        direct(desk, {"a.example": [one.port], "b.example": [two.port]})
+        answers = await desk.send(to("a.example", 1), to("b.example", 2), to("a.example", 3))
+        assert {answer.id: facts(answer) for answer in answers} == {
+            1: (At.DOT, How.REPLY, 250, "mx0.a.example"),
+            2: (At.DOT, How.REPLY, 250, "mx0.b.example"),
+            3: (At.DOT, How.REPLY, 250, "mx0.a.example"),
+        }
+        assert (subjects(one.mails), subjects(two.mails)) == (Counter([1, 3]), Counter([2]))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"CONNECT": "554 5.3.2 no"},
+        {"CONNECT": drop},
+        {"MAIL": "421 4.3.2 closing"},
+        {"RCPT": drop},
+    ],
+    ids=["554 greeting", "drop", "421 at MAIL", "drop at RCPT"],
+)
+async def test_a_host_that_fails_is_followed_by_the_next(script: Script) -> None:
+    """RFC 5321 §5.1."""
+    async with faulty_mta(script) as bad, faulty_mta() as good, crossing() as desk:
+        direct(desk, {"a.example": [bad.port, good.port]})
+        answer = (await desk.send(to("a.example", 1)))[0]
+        assert facts(answer) == (At.DOT, How.REPLY, 250, "mx1.a.example")
+        # For a while the better host comes last.
+        await desk.send(to("a.example", 2))
+        assert len(bad.peers) == 1
+
+
+async def test_a_reply_about_the_mail_is_not_asked_for_elsewhere() -> None:
+    grey: Script = {"RCPT": "450 4.7.1 greylisted"}
+    async with faulty_mta(grey) as first, faulty_mta() as second, crossing() as desk:
+        direct(desk, {"a.example": [first.port, second.port]})
+        answer = (await desk.send(to("a.example", 1)))[0]
+        assert facts(answer) == (At.RCPT, How.REPLY, 450, "mx0.a.example")
+        assert second.peers == []
+
+
+@pytest.mark.parametrize("permanent", [True, False])
+async def test_a_domain_without_a_route(permanent: bool) -> None:
+    async with crossing() as desk:
+        direct(desk, {"a.example": NoRoute("null MX", permanent=permanent)})
+        answer = (await desk.send(to("a.example", 1)))[0]
+        assert (answer.at, answer.how, answer.permanent) == (At.ROUTE, How.NO_ROUTE, permanent)
+        assert answer.text == "null MX"
+
+
+async def test_a_slow_domain_keeps_nobody_waiting() -> None:
+    async with faulty_mta({"DOT": hold}) as slow, faulty_mta() as quick, crossing() as desk:
+        routes = {"slow.example": [slow.port], "quick.example": [quick.port]}
+        direct(desk, routes, connections=2, connections_all=3)
+        desk.bridge.send(PROVIDER_ID, [to("slow.example", number) for number in range(1, 5)])
+        answers = await desk.send(*(to("quick.example", number) for number in range(5, 25)))
+        assert {one.id for one in answers} == set(range(5, 25))
+        assert len(slow.peers) <= 2
+        assert desk.bridge.credits(PROVIDER_ID, "slow.example") == 0
+        assert desk.bridge.credits(PROVIDER_ID, "quick.example") == 2
+
+
+async def test_an_idle_connection_gives_way_to_another_domain() -> None:
+    """All places are taken by a domain that has nothing to do: one of its connections quits."""
+    async with faulty_mta() as one, faulty_mta() as two, crossing() as desk:
+        routes = {"a.example": [one.port], "b.example": [two.port]}
+        direct(desk, routes, connections=1, connections_all=1, idle_s=3_000.0)
+        await desk.send(to("a.example", 1))
+        answer = (await desk.send(to("b.example", 2)))[0]
+        assert answer.code == 250
+        assert one.peers[0].lines[-1] == "QUIT"
+
+
+async def test_pools_of_domains_that_have_nothing_are_forgotten() -> None:
+    async with faulty_mta() as mta, crossing() as desk:
+        domains = [f"d{number}.example" for number in range(20)]
+        direct(desk, dict.fromkeys(domains, [mta.port]), idle_s=0.01)
+        await desk.send(*(to(domain, number) for number, domain in enumerate(domains)))
+        with trio.fail_after(60):
+            while desk.pools()["pools"]:  # each goes with its last connection
+                await trio.lowlevel.checkpoint()
+        assert [peer.lines[-1] for peer in mta.peers] == ["QUIT"] * 20
+
+
+async def test_greylisted_then_taken_over_the_same_connection() -> None:
+    script: Script = {"RCPT": in_turn("451 4.7.1 greylisted", "250 ok")}
+    async with faulty_mta(script) as mta, relay(mta.port) as desk:
+        codes = [(await desk.send(parcel(number)))[0].code for number in (1, 2)]
+        assert (codes, len(mta.peers)) == ([451, 250], 1)
