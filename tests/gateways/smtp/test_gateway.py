@@ -1,0 +1,442 @@
+"""The gateway under load and under change: orders given up, providers edited, disks that refuse."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from engine.errors import InvalidError
+from engine.gateway import Mailer, Stage
+from engine.mail import MailFile, MailForm
+from engine.model import Service, Spool
+from engine.results import Blame, Disposition, Reached, Result
+from gateways.smtp import results
+from gateways.smtp.gateway import SmtpGateway
+from tests.gateways.smtp.desk import Delivery, Node, order_of, provider_of, running
+from tests.gateways.smtp.faulty import FaultyMta, Peer, Script, faulty_mta, hold
+from tests.support import free_port
+from tests.support.mails import MAIL
+
+MANY = 2000
+GOOD: Script = {}
+
+
+def recipients(mta: FaultyMta) -> list[bytes]:
+    """Recipients of the mails that came whole."""
+    lines = [line for mail in mta.mails for line in mail.split(b"\r\n")]
+    return [line for line in lines if line.startswith(b"To:")]
+
+
+def causes(deliveries: list[Delivery]) -> set[str]:
+    return {each.result.cause for each in deliveries}
+
+
+# --- the usual way -------------------------------------------------------------------------------
+async def test_two_thousand_at_once_each_once(tmp_path: Path) -> None:
+    async with faulty_mta(GOOD) as mta, running(tmp_path, max_queue=100) as node:
+        await node.provide(provider := provider_of(mta.port))
+        all_ = [Delivery(order_of(provider, n)) for n in range(1, MANY + 1)]
+        seen: list[int] = []
+        async with trio.open_nursery() as nursery:
+            for each in all_:
+                nursery.start_soon(each.run, node.gateway)
+            await all_[0].reached[Stage.CONNECTED].wait()
+            seen.append(node.of()["queued"] + node.of()["pressing"] + node.of()["ready"])
+        assert causes(all_) == {"accepted"}
+        assert max(seen) <= 100
+        assert len(set(recipients(mta))) == len(mta.mails) == MANY
+        assert len(mta.peers) <= 10 + MANY // 100
+        statistics = node.of()
+        assert {name: statistics[name] for name in ("queued", "ready", "in_flight", "unbooked")} == {
+            "queued": 0, "ready": 0, "in_flight": 0, "unbooked": 0,
+        }  # fmt: skip
+
+
+async def test_each_result_goes_as_its_reply_comes(tmp_path: Path) -> None:
+    """M26: who was answered is told, whatever becomes of the others on that connection."""
+    answers = iter(["250 2.0.0 taken", "250 2.0.0 taken"])
+
+    async def two_then_nothing(peer: Peer) -> None:
+        word = next(answers, None)
+        await (hold(peer) if word is None else peer.say(word))
+
+    async with faulty_mta({"DOT": two_then_nothing}) as mta, running(tmp_path) as node:
+        await node.provide(provider := provider_of(mta.port, connections=1, dot_timeout_s=60.0))
+        deliveries = [node.start(order_of(provider, n)) for n in (1, 2, 3)]
+        await node.until(
+            lambda: sum(each.done.is_set() for each in deliveries) == 2, "two are told"
+        )
+        assert len(mta.mails) == 3
+        assert [each.done.is_set() for each in deliveries].count(False) == 1
+        for each in deliveries:
+            each.scope.cancel()
+
+
+async def test_the_sender_is_the_accounts_else_the_providers(tmp_path: Path) -> None:
+    async with faulty_mta(GOOD) as mta, running(tmp_path) as node:
+        provider = provider_of(mta.port, from_address="desk@example.org", from_name="Desk")
+        await node.provide(provider)
+        await node.deliver(order_of(provider, 1))
+        await node.deliver(order_of(provider, 2, caller_id="", caller_name=""))
+        assert b"From: Ann <news@example.org>" in mta.mails[0]
+        assert b"From: Desk <desk@example.org>" in mta.mails[1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "cause"),
+    [
+        ({"caller_id": ""}, "invalid_sender"),
+        ({"caller_id": "not an address"}, "invalid_sender"),
+        ({"caller_name": "Ann\r\nBcc: eve@example.org"}, "invalid_sender"),
+        ({"destination": "zoe@exa mple.net"}, "invalid_address"),
+        ({"destination": "zoe@example.net\r\nRCPT TO:<eve@example.net>"}, "invalid_address"),
+        ({"destination": "zoe@example.net\0"}, "invalid_address"),
+        ({"destination": ""}, "invalid_address"),
+    ],
+)
+async def test_what_no_mail_can_say_is_refused_here(
+    tmp_path: Path, fields: dict[str, Any], cause: str
+) -> None:
+    async with faulty_mta(GOOD) as mta, running(tmp_path) as node:
+        await node.provide(provider := provider_of(mta.port))
+        delivery = await node.deliver(order_of(provider, 1, **fields))
+        assert (delivery.result.cause, delivery.result.blame) == (cause, Blame.REQUEST)
+        assert delivery.result.reached is Reached.NOTHING
+        assert delivery.stages == []
+        assert not mta.mails
+
+
+async def test_an_attachment_that_is_gone(tmp_path: Path) -> None:
+    gone = MailFile(path=tmp_path / "gone.pdf", name="gone.pdf", type="application/pdf", size=1)
+    mail = msgspec.structs.replace(MAIL, form=MailForm(body=("<p>", "</p>"), attachments=(gone,)))
+
+    async def program(mailer: Mailer) -> None:
+        await mailer.send_mail(msgspec.structs.replace(mail, body_alt=()))
+
+    async with faulty_mta(GOOD) as mta, running(tmp_path) as node:
+        await node.provide(provider := provider_of(mta.port))
+        delivery = await node.deliver(order_of(provider, 1, program))
+        assert delivery.result.cause == "invalid_message"
+        assert (await node.deliver(order_of(provider, 2))).result.succeeded
+
+
+async def test_a_program_that_breaks_is_ours(tmp_path: Path) -> None:
+    async def program(_: Mailer) -> None:
+        raise RuntimeError("a bug")
+
+    async with faulty_mta(GOOD) as mta, running(tmp_path) as node:
+        await node.provide(provider := provider_of(mta.port))
+        delivery = await node.deliver(order_of(provider, 1, program))
+        assert (delivery.result.cause, delivery.result.blame) == ("program_failed", Blame.NODE)
+
+
+async def test_without_a_connection_in_time_it_is_put_off(tmp_path: Path) -> None:
+    async with faulty_mta({"DOT": hold}) as mta, running(tmp_path) as node:
+        provider = provider_of(mta.port, connections=1, queue_s=0.5, dot_timeout_s=60.0)
+        await node.provide(provider)
+        held = [node.start(order_of(provider, n)) for n in (1, 2)]
+        with trio.fail_after(20):
+            await held[0].reached[Stage.LEFT].wait()
+            await held[1].reached[Stage.LEFT].wait()
+        late = await node.deliver(order_of(provider, 3))
+        assert (late.result.disposition, late.result.cause) == (Disposition.DEFERRED, "busy")
+        assert late.result.reached is Reached.NOTHING
+        assert late.stages == []
+        for each in held:
+            each.scope.cancel()
+
+
+def test_settings_that_cannot_work_are_named() -> None:
+    with pytest.raises(InvalidError) as error:
+        SmtpGateway.check(SmtpGateway.__new__(SmtpGateway), provider_of(25, connections=0))
+    assert error.value.field == "settings"
+
+
+# --- providers that change -----------------------------------------------------------------------
+async def test_a_provider_that_is_gone_tells_what_waits_at_once(tmp_path: Path) -> None:
+    async with faulty_mta({"DOT": hold}) as mta, running(tmp_path) as node:
+        await node.provide(provider := provider_of(mta.port, connections=1, dot_timeout_s=1.0))
+        all_ = [node.start(order_of(provider, n)) for n in range(1, 20)]
+        with trio.fail_after(20):
+            await all_[0].reached[Stage.LEFT].wait()
+        await node.provide()
+        with trio.fail_after(20):
+            for each in all_:
+                await each.done.wait()
+        waited = [each for each in all_ if Stage.LEFT not in each.stages]
+        assert waited
+        assert causes(waited) == {"trunk_unavailable"}
+        assert all(each.result.trunk_failed for each in waited)
+        left = [each.result for each in all_ if Stage.LEFT in each.stages]
+        assert {it.cause for it in left} <= {"unknown", "not_sent"}
+        later = await node.deliver(order_of(provider, 99))
+        assert later.result.trunk_failed
+
+
+async def test_a_provider_edited_under_load_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    async with faulty_mta(GOOD) as first, faulty_mta(GOOD) as second, running(tmp_path) as node:
+        await node.provide(provider := provider_of(first.port, connections=2))
+        all_ = [node.start(order_of(provider, n)) for n in range(1, 201)]
+        with trio.fail_after(20):
+            await all_[20].done.wait()
+        await node.provide(provider_of(second.port, connections=2))
+        with trio.fail_after(30):
+            for each in all_:
+                await each.done.wait()
+        assert causes(all_) == {"accepted"}
+        assert first.mails
+        assert second.mails
+        came = recipients(first) + recipients(second)
+        assert len(set(came)) == len(came) == 200
+
+
+async def test_a_provider_taken_away_and_given_back(tmp_path: Path) -> None:
+    async with faulty_mta(GOOD) as mta, running(tmp_path) as node:
+        provider = provider_of(mta.port)
+        for n in range(1, 6):
+            await node.provide(provider)
+            assert (await node.deliver(order_of(provider, n))).result.succeeded
+            await node.provide()
+        assert len(mta.mails) == 5
+
+
+async def test_a_relay_that_becomes_direct_mx(tmp_path: Path) -> None:
+    """Its queues are of another kind: what waits is ordered anew, as another spool."""
+    async with faulty_mta({"DOT": hold}) as mta, running(tmp_path) as node:
+        await node.provide(provider := provider_of(mta.port, connections=1, dot_timeout_s=1.0))
+        all_ = [node.start(order_of(provider, n)) for n in range(1, 20)]
+        with trio.fail_after(20):
+            await all_[0].reached[Stage.LEFT].wait()
+        await node.provide(msgspec.structs.replace(provider, host=""))
+        with trio.fail_after(20):
+            for each in all_:
+                await each.done.wait()
+        waited = [each.result for each in all_ if Stage.LEFT not in each.stages]
+        assert waited
+        assert {(it.cause, it.again) for it in waited} == {("not_sent", True)}
+
+
+async def test_settings_nobody_could_save_close_the_provider_and_no_other(tmp_path: Path) -> None:
+    async with faulty_mta(GOOD) as mta, running(tmp_path) as node:
+        good, bad = provider_of(mta.port), provider_of(mta.port, 2, "bad", connections=0)
+        await node.provide(good, bad)
+        assert (await node.deliver(order_of(good, 1))).result.succeeded
+        assert (await node.deliver(order_of(bad, 2))).result.trunk_failed
+
+
+async def test_an_unreachable_provider_holds_nobody_up(tmp_path: Path) -> None:
+    async with faulty_mta(GOOD) as mta, running(tmp_path) as node:
+        good, dead = provider_of(mta.port), provider_of(free_port(), 2, "dead")
+        await node.provide(good, dead)
+        deliveries = [node.start(order_of(dead, n)) for n in range(100, 150)]
+        assert (await node.deliver(order_of(good, 1))).result.succeeded
+        with trio.fail_after(20):
+            for each in deliveries:
+                await each.done.wait()
+        assert all(each.result.trunk_failed for each in deliveries)
+
+
+# --- the end -------------------------------------------------------------------------------------
+async def test_what_waits_when_the_node_stops_is_sent_by_the_next_start(tmp_path: Path) -> None:
+    async with faulty_mta({"DOT": hold}) as mta:
+        async with running(tmp_path) as node:
+            provider = provider_of(mta.port, connections=1, dot_timeout_s=60.0)
+            await node.provide(provider)
+            all_ = [node.start(order_of(provider, n)) for n in range(1, 11)]
+            with trio.fail_after(20):
+                await (await mta.peer()).event("DOT").wait()
+            for each in all_:
+                each.scope.cancel()
+        async with running(tmp_path) as node:
+            spools = [Spool(id=n, transmission_id=n, service=Service.EMAIL) for n in range(1, 11)]
+            known = dict(await node.gateway.recall(spools))
+    (left,) = [fate for fate in known.values() if fate != results.not_sent()]
+    assert isinstance(left, Result)
+    assert (left.cause, left.reached) == ("unknown", Reached.PERSON)
+
+
+async def test_a_lost_journal_says_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as node:
+        spool = Spool(id=1, transmission_id=1, service=Service.EMAIL)
+        assert dict(await node.gateway.recall([spool])) == {}
+
+
+# --- disks ---------------------------------------------------------------------------------------
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """The journal's files may not grow: nothing else in this process is written meanwhile."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = (path / "smtp-journal.db-wal").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_while_the_disk_is_full_nothing_leaves_and_then_everything(tmp_path: Path) -> None:
+    async with faulty_mta(GOOD) as mta, running(tmp_path) as node:
+        await node.provide(provider := provider_of(mta.port))
+        with full_disk(tmp_path):
+            all_ = [node.start(order_of(provider, n)) for n in range(1, 41)]
+            await node.until(lambda: bool(node.of()["fault"]), "the journal refuses")
+            assert not mta.mails
+            assert not any(each.stages for each in all_)
+        with trio.fail_after(20):
+            for each in all_:
+                await each.done.wait()
+        assert causes(all_) == {"accepted"}
+        assert len(set(recipients(mta))) == len(mta.mails) == 40
+
+
+async def test_a_disk_that_is_full_when_the_answer_comes_delays_it(tmp_path: Path) -> None:
+    answer = trio.Event()
+
+    async def wait(peer: Peer) -> None:
+        await answer.wait()
+        await peer.say("250 2.0.0 taken")
+
+    async with faulty_mta({"DOT": wait}) as mta, running(tmp_path) as node:
+        await node.provide(provider := provider_of(mta.port))
+        delivery = node.start(order_of(provider, 1))
+        with trio.fail_after(20):
+            await (await mta.peer()).event("DOT").wait()
+        with full_disk(tmp_path):
+            answer.set()
+            await node.until(
+                lambda: bool(node.gateway.statistics()["ledger"]["fault"]), "the journal refuses"
+            )
+            assert not delivery.done.is_set()
+        with trio.fail_after(20):
+            await delivery.done.wait()
+        assert delivery.result.cause == "accepted"
+        assert (await node.fates(1))[1] == delivery.result
+
+
+# --- orders that are given up --------------------------------------------------------------------
+BEFORE_DOT = ("CONNECT", "EHLO", "MAIL", "RCPT", "DATA")
+AFTER_DOT = ("BODY", "DOT")  # a small body leaves together with its dot
+POLICIES = ("at_most_once", "at_least_once")
+
+
+async def settled(node: Node) -> None:
+    """Wait until whatever is under way is answered and in the journal."""
+
+    def nothing() -> bool:
+        ledger, lane = node.gateway.statistics()["ledger"], node.of()
+        return not (ledger["under_way"] or ledger["unbooked"] or lane["committing"])
+
+    await node.until(nothing, "all is booked")
+    await node.gateway._ledger.flushed()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("step", [*BEFORE_DOT, *AFTER_DOT])
+async def test_cancelled_at_every_state_of_the_wire(tmp_path: Path, step: str, policy: str) -> None:
+    """M16: the next order gets its own answer, on another connection."""
+    async with faulty_mta({step: hold}, GOOD) as mta, running(tmp_path) as node:
+        provider = provider_of(mta.port, connections=2, unknown=policy)
+        await node.provide(provider)
+        delivery = node.start(order_of(provider, 1))
+        with trio.fail_after(20):
+            await (await mta.peer()).event(step).wait()
+        delivery.scope.cancel()
+        with trio.fail_after(20):
+            await delivery.done.wait()
+        assert delivery.fate is None
+        await settled(node)
+        assert (await node.deliver(order_of(provider, 2))).result.succeeded
+        fate = (await node.fates(1))[1]
+    assert isinstance(fate, Result)
+    if step in AFTER_DOT:
+        assert fate.cause == ("unknown" if policy == "at_most_once" else "resent")
+        assert fate.reached is Reached.PERSON
+        assert fate.again is (policy == "at_least_once")
+    else:
+        assert fate == results.not_sent()
+    assert len(mta.peers) == 2
+    assert recipients(mta)[-1].endswith(b"<c2@example.net>")
+
+
+class CancelAfter(trio.abc.Instrument):
+    """Cancels a delivery after so many steps of its task."""
+
+    def __init__(self, delivery: Delivery, steps: int) -> None:
+        self.left = steps
+        self._delivery = delivery
+        self.task: trio.lowlevel.Task | None = None
+
+    async def run(self, gateway: SmtpGateway) -> None:
+        self.task = trio.lowlevel.current_task()
+        if not self.left:
+            self._delivery.scope.cancel()
+        await self._delivery.run(gateway)
+        self.task = None
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self.task:
+            self.left -= 1
+            if not self.left:
+                self._delivery.scope.cancel()
+
+
+CANCEL_POINTS = range(12)
+"""More than a delivery has checkpoints: the last of them are never reached."""
+
+
+async def test_cancelled_at_every_checkpoint(tmp_path: Path) -> None:
+    """What the server has is never taken for not sent, what it has not never for accepted."""
+    ended = []
+    async with faulty_mta(GOOD) as mta, running(tmp_path) as node:
+        await node.provide(provider := provider_of(mta.port, connections=1))
+        for n in CANCEL_POINTS:
+            delivery = Delivery(order_of(provider, n + 1))
+            canceller = CancelAfter(delivery, n)
+            trio.lowlevel.add_instrument(canceller)
+            try:
+                await canceller.run(node.gateway)
+            finally:
+                trio.lowlevel.remove_instrument(canceller)
+            await settled(node)
+            there = any(f"<c{n + 1}@" in line.decode() for line in recipients(mta))
+            fate = (await node.fates(n + 1))[n + 1]
+            assert isinstance(fate, Result)
+            assert (fate.cause == "accepted") <= there
+            assert (fate == results.not_sent()) <= (not there)
+            ended.append(delivery.fate is not None)
+        assert (await node.deliver(order_of(provider, 99))).result.succeeded
+        assert node.gateway.statistics()["calls_up"] == 0
+    assert not ended[0]
+    assert ended[-1]
+
+
+async def test_a_duplicate_says_so(tmp_path: Path) -> None:
+    """At least once: what went out again has the row, and the same Message-ID."""
+
+    async def lose(peer: Peer) -> None:
+        await peer.drop()
+
+    async with faulty_mta({"DOT": lose}, GOOD) as mta, running(tmp_path) as node:
+        await node.provide(provider := provider_of(mta.port, unknown="at_least_once"))
+        first = await node.deliver(order_of(provider, 1, transmission_id=7))
+        assert (first.result.cause, first.result.again) == ("resent", True)
+        second = await node.deliver(order_of(provider, 2, transmission_id=7))
+        third = await node.deliver(order_of(provider, 3, transmission_id=8))
+    marked = ["possible_duplicate" in {row.name for row in each.result.rows}
+              for each in (first, second, third)]  # fmt: skip
+    assert marked == [True, True, False]
+    ids = [
+        row.data
+        for each in (first, second, third)
+        for row in each.result.rows
+        if row.name == "message_id"
+    ]
+    assert ids[0] == ids[1] != ids[2]
+    assert f"Message-ID: {ids[0]}".encode() in mta.mails[0]
