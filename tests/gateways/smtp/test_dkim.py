@@ -199,11 +199,36 @@ def test_names_of_keys(name: str, selector: str, domain: str) -> None:
     assert selector_and_domain(name) == (selector, domain)
 
 
+def pem_of(
+    key: rsa.RSAPrivateKey,
+    form: serialization.PrivateFormat = serialization.PrivateFormat.PKCS8,
+) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, form, serialization.NoEncryption()
+    ).decode()
+
+
 def test_a_key_of_pkcs1_is_taken() -> None:
     key = rsa.generate_private_key(65_537, 2048)
-    text = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.TraditionalOpenSSL,
-        serialization.NoEncryption(),
-    ).decode()
+    text = pem_of(key, serialization.PrivateFormat.TraditionalOpenSSL)
     assert isinstance(private_key("s1._domainkey.example.org", text), rsa.RSAPrivateKey)
+
+
+@pytest.mark.parametrize("spoilt", ["n", "e", "p d", "d dmp1", "d iqmp"])
+def test_a_key_that_signs_what_nobody_believes_is_refused(spoilt: str) -> None:
+    # One wrong number of those that only save time is made good by OpenSSL: the key signs.
+    good = rsa.generate_private_key(65_537, 2048).private_numbers()
+    off = dict.fromkeys(spoilt.split(), 2)
+    public = good.public_numbers
+    numbers = rsa.RSAPrivateNumbers(
+        **{
+            name: getattr(good, name) + off.get(name, 0)
+            for name in ("p", "q", "d", "dmp1", "dmq1", "iqmp")
+        },
+        public_numbers=rsa.RSAPublicNumbers(
+            e=public.e + off.get("e", 0), n=public.n + off.get("n", 0)
+        ),
+    )
+    text = pem_of(numbers.private_key(unsafe_skip_rsa_key_validation=True))
+    with pytest.raises(InvalidError, match="damaged"):
+        private_key("s1._domainkey.example.org", text)
