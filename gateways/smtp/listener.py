@@ -46,7 +46,7 @@ class Listener:
         self._server: asyncio.Server | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until cancelled; tells the port. ``OSError``: the address cannot be had."""
+        """Until cancelled; tells the port. ``OSError``: no such address, or no certificate."""
         port = await self._loop.run(self._open)
         log.info("smtp.listening", host=self._config.listen_host, port=port)
         task_status.started(port)
@@ -59,6 +59,7 @@ class Listener:
 
     # --- asyncio side ----------------------------------------------------------------------------
     async def _open(self) -> int:
+        self._certificate.context()  # where it cannot be read, nobody is let in
         self._server = await asyncio.get_running_loop().create_server(
             self._session, self._config.listen_host, self._config.listen_port, backlog=_BACKLOG
         )

@@ -127,15 +127,15 @@ class Session(smtp.SMTP):
 
     def connection_lost(self, error: Exception | None) -> None:
         """It is over, whoever ended it."""
-        if self._peer is None:
+        shared = self._shared
+        if self._peer is None or self not in shared.sessions:
             return
-        if self in self._shared.sessions:
-            self._shared.sessions.remove(self)
-            self._shared.seats.leave(self._peer)
-            for timer in self._timers:
-                timer.cancel()
-            if not self._shared.sessions:
-                self._shared.empty.set()
+        shared.sessions.remove(self)
+        shared.seats.leave(self._peer)
+        for timer in self._timers:
+            timer.cancel()
+        if not shared.sessions:
+            shared.empty.set()
         super().connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
@@ -170,6 +170,8 @@ class Session(smtp.SMTP):
         raw: Any = self._original_transport or self.transport
         if raw is not None:
             raw.abort()
+        # asyncio does not tell who waits for a TLS handshake.
+        self.loop.call_soon(self.connection_lost, None)
 
     async def _handle_client(self) -> None:
         try:

@@ -18,21 +18,26 @@ import trio
 
 from engine.clock import now
 from engine.config import SmtpConfig
+from engine.model import Provider
 from gateways.smtp.books import Flag
 from gateways.smtp.bounces import Matcher
+from gateways.smtp.imap import ImapPoller
 from gateways.smtp.intake import SCRATCH, Intake
 from gateways.smtp.journal import Journal
 from gateways.smtp.listener import Listener
 from gateways.smtp.loop import Loop
 from gateways.smtp.readers import Readers
+from gateways.smtp.settings import ImapSettings
 from gateways.smtp.tracker import Booked, Intent, Tracker, awaiting
 from gateways.smtp.verp import Verp
 from tests.gateways.smtp.incoming import ALICE, PATTERN, SENDER, Desk, Peer, Post
 from tests.gateways.smtp.test_verp import Keys
 from tests.support import LOCALHOST, free_port
+from tests.support.mail.dovecot import Dovecot, dovecot
 from tests.support.mail.postfix import postfix
 
 DEADLINE_S = 60.0
+PASSWORD = "s3cret"  # noqa: S105 - of a Dovecot of its own
 GONE = "gone@example.net"
 OURS = Verp(Keys())
 MUTANTS = int(os.environ.get("OUTSPOOL_TEST_MUTANTS", "300"))
@@ -151,6 +156,34 @@ async def test_a_bounce_of_postfix_fails_the_mail_and_closes_its_address(
     assert rows["bounce_action"] == "failed"
     assert rows["bounce_status"] == "5.1.1"
     assert house.post.mails == []
+
+
+async def test_a_bounce_in_a_mailbox_elsewhere_is_found_by_imap(tmp_path: Path) -> None:
+    """The envelope is gone: Postfix leaves it in Delivered-To and Return-Path."""
+    raw = f"From: {ALICE}\r\nSubject: x\r\n\r\nHi\r\n".encode()
+    boxes = {"^b[+].*@bounces[.]example[.]org$": "bounces"}
+    accept = "example.net bounces.example.org"
+    async with entrance(tmp_path) as house:
+        await house.sent(7, GONE)
+        async with postfix(tmp_path / "mta", gone=[GONE], accept=accept, boxes=boxes) as mta:
+            sender = OURS.address(PATTERN, 7)
+            await trio.to_thread.run_sync(_hand_over_plainly, mta.port, sender, GONE, raw)
+            await mta.wait_messages(1, "bounces")
+            folder = mta.mailbox("bounces").parent
+            async with dovecot(tmp_path / "imap", {"bounces": PASSWORD}, mail=folder) as server:
+                await _poller(house, server).look()
+                await _poller(house, server).look()
+
+    assert [report.spool_id for report in house.post.reports] == [7]
+    assert house.intake.statistics()["bounces"] == 1
+
+
+def _poller(house: Entrance, server: Dovecot) -> ImapPoller:
+    settings = ImapSettings(
+        host=LOCALHOST, port=server.tls_port, username="bounces", password=PASSWORD
+    )
+    provider = Provider(id=1, name="mail", type="smtp")
+    return ImapPoller(provider, settings, house.intake, house.journal, ca_file=str(server.trusted))
 
 
 def _hand_over_plainly(port: int, sender: str, to: str, raw: bytes) -> None:

@@ -283,6 +283,43 @@ def test_tls_and_logins_need_a_certificate(asked: dict[str, object]) -> None:
         Listener(SmtpConfig(**asked), Loop(), None)  # type: ignore[arg-type]
 
 
+async def test_nobody_is_let_in_without_the_certificate(tmp_path: Path) -> None:
+    loop = Loop()
+    config = SmtpConfig(listen_certificate=str(tmp_path / "none.pem"))
+    listener = Listener(config, loop, None)  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(loop.serve)
+        with pytest.raises(FileNotFoundError):
+            await listener.run()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_handshake_that_never_comes_ends_like_any_silence(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    async with (
+        listening(tmp_path, **_tls(certificate), listen_idle_s=0.3) as desk,
+        desk.peer() as peer,
+    ):
+        await peer.hello()
+        assert (await peer.say("STARTTLS")).startswith("220")
+        assert await peer.reply() == ""
+        await _until_empty(desk)
+
+
+@pytest.mark.parametrize("handshake", [b"", b"\x16\x03", b"no handshake at all\r\n"])
+async def test_a_handshake_that_fails_leaves_no_session(
+    tmp_path: Path, certificate: Certificate, handshake: bytes
+) -> None:
+    async with listening(tmp_path, **_tls(certificate)) as desk:
+        async with desk.peer() as peer:
+            await peer.hello()
+            assert (await peer.say("STARTTLS")).startswith("220")
+            await peer.stream.send_all(handshake)
+        await _until_empty(desk)
+        assert "faults" not in desk.listener.statistics()
+
+
 # --- the node stops ---------------------------------------------------------------------------
 async def test_sessions_are_told_when_the_node_stops(tmp_path: Path) -> None:
     async with listening(tmp_path) as desk, desk.peer() as peer:
