@@ -92,7 +92,16 @@ class Entrance:
             if id_ not in self._polled:
                 scope = trio.CancelScope()
                 self._polled[id_] = provider, scope
-                poller = ImapPoller(provider, settings[id_], self._intake, self._journal)
+                imap = settings[id_].imap
+                assert imap is not None  # noqa: S101 - ``mailboxes`` are those that have one
+                poller = ImapPoller(
+                    provider,
+                    imap,
+                    self._intake,
+                    self._journal,
+                    ca_file=self._config.ca_file,
+                    max_bytes=self._config.max_message_bytes,
+                )
                 nursery.start_soon(_within, scope, poller)
 
     async def _listen(self) -> None:
@@ -104,7 +113,7 @@ class Entrance:
                     self.port = await nursery.start(self._listener.run)
             except* OSError as errors:
                 self.port = 0
-                log.error("smtp.cannot_listen", cause=str(errors.exceptions[0]))
+                log.error("smtp.cannot_listen", cause=str(errors.exceptions[0]))  # noqa: TRY400
             await trio.sleep(LISTEN_AGAIN_S)
 
     def statistics(self) -> dict[str, Any]:
