@@ -129,6 +129,10 @@ class SmtpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     read_memory_bytes: int = 402_653_184
     repeat_within_s: float = 432_000.0  # the same mail handed over again within so long is one
 
+    def __repr__(self) -> str:
+        """A password is for no log."""
+        return "SmtpConfig(...)"
+
 
 class SmsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Short messages as such, whatever carries them."""
