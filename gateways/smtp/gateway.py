@@ -28,7 +28,7 @@ from gateways.smtp.loop import Loop
 from gateways.smtp.mailer import MailMailer
 from gateways.smtp.office import Office
 from gateways.smtp.press import Press
-from gateways.smtp.settings import SmtpSettings, parse
+from gateways.smtp.settings import SmtpSettings, parse, short_keys
 from gateways.smtp.tracker import Tracker
 from gateways.smtp.verp import Verp
 
@@ -153,6 +153,8 @@ class SmtpGateway:
     def check(self, provider: Provider) -> None:
         """Its settings: whether mail can be sent by them. Secrets may be missing."""
         parse(provider.settings)
+        if provider.username and not provider.host:
+            raise InvalidError("username: only a relay has a login, not MX", field="username")
 
     async def providers(self, providers: Mapping[int, Provider]) -> None:
         """Open lanes for those that are new, change those that changed, close those gone."""
@@ -178,6 +180,8 @@ class SmtpGateway:
             log.error("smtp.settings", provider=provider.name, error=str(error))  # noqa: TRY400
             self._drop_lane(nursery, provider.id)
             return None
+        for name in short_keys(settings):
+            log.warning("smtp.short_dkim_key", provider=provider.name, key=name)
         lane = self._lanes.get(provider.id)
         if lane is not None and lane.direct == (not provider.host):
             if lane.provider != provider:

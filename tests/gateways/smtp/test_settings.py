@@ -14,6 +14,7 @@ from engine.model import Provider
 from engine.secrets import Secrets, hidden, keeping_secrets, without_secrets
 from gateways.smtp import settings
 from gateways.smtp.dkim_keys import PrivateKey
+from gateways.smtp.gateway import SmtpGateway
 from gateways.smtp.settings import ImapSettings, SmtpSettings, parse, short_keys
 
 PAGE = Path(settings.__file__).with_name("PROVIDERS.md")
@@ -130,6 +131,15 @@ def test_what_cannot_be_is_refused_by_name(given: dict[str, Any], named: str) ->
 def test_a_bounce_address_may_be_as_long_as_an_address() -> None:
     local = "x" * 40 + "{token}"
     assert parse({"bounce_address": f"{local}@example.org"}).bounce_address
+
+
+def test_a_login_is_for_a_relay() -> None:
+    gateway = SmtpGateway(Config())
+    gateway.check(Provider(name="p", type="smtp", host="relay.example.org", username="us"))
+    gateway.check(Provider(name="p", type="smtp"))
+    with pytest.raises(InvalidError) as refused:
+        gateway.check(Provider(name="p", type="smtp", username="us"))
+    assert refused.value.field == "username"
 
 
 def test_short_keys_are_taken_with_a_warning() -> None:
