@@ -9,10 +9,12 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import dns.asyncresolver
 import dns.flags
 import dns.message
 import dns.rcode
 import dns.rdatatype
+import dns.resolver
 import dns.rrset
 import pytest
 import trio
@@ -317,6 +319,90 @@ async def test_closing_gives_up_what_is_being_asked() -> None:
             return resolver.statistics()["asking"]
 
         assert await in_asyncio(job) == 0
+
+
+async def test_an_alias_of_itself_tells_nothing() -> None:
+    def circle(question: Answer) -> Answer:
+        return answered(
+            question, "a.example. 60 CNAME b.example.", "b.example. 60 CNAME a.example."
+        )
+
+    async with responder(circle) as names:
+        with pytest.raises(NoRoute) as nothing:
+            await looked_up(names, "a.example", ipv6=False)
+        assert not nothing.value.permanent
+
+
+async def test_old_answers_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mx, "_MAX_KEPT", 2)
+
+    def plain(question: Answer) -> Answer:
+        name = question.question[0].name
+        return answered(question, *[] if asks(question, "MX") else [f"{name} 60 A 192.0.2.1"])
+
+    async with responder(plain) as names:
+
+        async def job() -> int:
+            resolver = Resolver([names.server], ipv6=False)
+            for domain in ("a.example", "b.example", "c.example", "b.example", "c.example"):
+                await resolver.routes(domain, 25)
+            kept = resolver.statistics()["kept"]
+            await resolver.routes("a.example", 25)
+            return kept
+
+        assert await in_asyncio(job) == 2
+        asked_for = [each.split()[0] for each in names.questions if each.endswith(" MX")]
+        assert asked_for == ["a.example.", "b.example.", "c.example.", "a.example."]
+
+
+async def test_so_many_questions_at_once_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mx, "_MAX_LOOKUPS", 3)
+    under_way, most = 0, 0
+
+    class Counting(dns.asyncresolver.Resolver):
+        async def resolve(self, *args: Any, **kwargs: Any) -> dns.resolver.Answer:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                return await super().resolve(*args, **kwargs)
+            finally:
+                under_way -= 1
+
+    monkeypatch.setattr(dns.asyncresolver, "Resolver", Counting)
+
+    def nothing(question: Answer) -> Answer:
+        return answered(question, rcode=dns.rcode.NXDOMAIN)
+
+    async with responder(nothing) as names:
+
+        async def job() -> None:
+            resolver = Resolver([names.server], ipv6=False)
+            domains = [f"d{number}.example" for number in range(20)]
+            answers = await asyncio.gather(
+                *(resolver.routes(each, 25) for each in domains), return_exceptions=True
+            )
+            assert all(isinstance(each, NoRoute) for each in answers)
+
+        await in_asyncio(job)
+        assert most == 3
+        assert len(names.questions) == 20
+
+
+async def test_a_machine_without_name_servers_has_no_routes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unconfigured() -> None:
+        raise dns.resolver.NoResolverConfiguration
+
+    monkeypatch.setattr(dns.asyncresolver, "Resolver", unconfigured)
+
+    async def job() -> None:
+        with pytest.raises(NoRoute, match="no DNS server") as nothing:
+            await Resolver(ipv6=False).routes("a.example", 25)
+        assert not nothing.value.permanent
+
+    await in_asyncio(job)
 
 
 @pytest.mark.parametrize(
