@@ -108,3 +108,23 @@ def test_a_migration_that_fails_leaves_nothing(tmp_path: Path) -> None:
         upgrade(path)
     with _engine(path).connect() as check:
         assert inspect(check).get_table_names() == ["usr"]
+
+
+def test_addresses_of_the_release_before_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    upgrade(path, "0003")
+    connection = sqlite3.connect(path)
+    for number, email in enumerate(("", "Ada@Example.ORG", ""), 1):
+        connection.execute(
+            "INSERT INTO contact (uid, created_at, updated_at, first_name, last_name, phone, email,"
+            " address, custom1, custom2, custom3, description)"
+            " VALUES (?, 0, 0, '', '', '', ?, '', '', '', '', '')",
+            (bytes([number]) * 16, email),
+        )
+    connection.commit()
+    upgrade(path)
+    found = "SELECT id FROM contact WHERE lower(email) = 'ada@example.org' AND email <> ''"
+    assert connection.execute(found).fetchall() == [(2,)]
+    [*_, plan] = connection.execute(f"EXPLAIN QUERY PLAN {found}").fetchone()
+    assert "ix_contact_email" in plan
+    connection.close()
