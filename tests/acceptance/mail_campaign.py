@@ -201,7 +201,8 @@ def assert_each_once_and_intact(
     Attachments of mails that end in the same octets are read once.
     """
     times = Counter(mail.recipient for mail in mails)
-    assert times == Counter(person.email for person in who)
+    wanted = Counter(person.email for person in who)
+    assert times == wanted, f"missing {wanted - times}, too many {times - wanted}"
     by_address = {person.email: person for person in who}
     ids, ends = set(), set()
     for mail in mails:
