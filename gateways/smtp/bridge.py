@@ -95,6 +95,7 @@ class Bridge:
         self._answers: list[Answer] = []
         self._depots: dict[int, Depot] = {}  # asyncio side
         self._old: dict[asyncio.Task[None], tuple[int, Depot]] = {}  # asyncio side
+        self._keeper: asyncio.Task[None] | None = None  # asyncio side
         self._wakes = self._doubles = 0
 
     # --- providers
@@ -204,10 +205,20 @@ class Bridge:
         self, provider_id: int, manner: Manner, settings: SmtpSettings, config: SmtpConfig
     ) -> None:
         self._retire(provider_id)
+        if self._keeper is None or self._keeper.done():
+            self._keeper = asyncio.get_running_loop().create_task(self._keep())
         if self._routing is None:
             own = frozenset({manner.hostname})
             self._routing = Resolver(config.dns_servers, own=own, dice=random.Random())
         self._depots[provider_id] = Depot(manner, settings, self._routing, self._receive)
+
+    async def _keep(self) -> None:
+        """Until the loop ends: then nobody else would answer what waits for a connection."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            for depot in (*self._depots.values(), *(depot for _, depot in self._old.values())):
+                depot.give_up()
 
     def _retire(self, provider_id: int) -> None:
         """What the old pools have goes on under the old settings."""

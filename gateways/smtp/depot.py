@@ -51,6 +51,8 @@ class Depot:
         in_all = settings.connections_all if manner.direct else settings.connections
         self._limits = Limits(settings.connections, in_all)
         self._pools: dict[str, Pool] = {}
+        self._hungry: dict[str, Pool] = {}  # in the order they began to wait for a place
+        self._puts = 0
         self._dice = dice or random.Random()
 
     def put(self, parcels: Iterable[Parcel]) -> None:
@@ -59,13 +61,24 @@ class Depot:
         for parcel in parcels:
             groups.setdefault(parcel.domain if self._manner.direct else RELAY, []).append(parcel)
         for domain, group in groups.items():
-            self._pool(domain).put(group)
+            pool = self._pool(domain)
+            pool.put(group)
+            if pool.hungry:
+                self._hungry.setdefault(domain, pool)
+        self._puts += 1
+        if self._puts > len(self._pools):
+            self._forget()
         self._make_room()
 
     def drop(self, parcel_ids: Sequence[int]) -> None:
         """Give these up."""
         for pool in list(self._pools.values()):
             pool.drop(parcel_ids)
+
+    def give_up(self) -> None:
+        """The loop ends: what waits is dropped."""
+        for pool in list(self._pools.values()):
+            pool.give_up()
 
     async def close(self, drain_s: float) -> None:
         """Let what is there go on for so long; all is answered and closed at the end."""
@@ -90,7 +103,8 @@ class Depot:
                 domain=domain,
                 routes=self._relay if domain == RELAY else lambda: self._direct(domain),
                 tell=self._tell,
-                freed=self._make_room,
+                freed=lambda: self._freed(domain),
+                crowded=lambda: any(other != domain for other in self._hungry),
                 dice=self._dice,
             )
         return pool
@@ -107,22 +121,32 @@ class Depot:
             for host in await _addresses(manner.host, manner.port)
         ]
 
-    def _make_room(self) -> None:
-        """Places that came free go to who waits; where all are taken, an idle connection gives way.
+    def _freed(self, domain: str) -> None:
+        if domain in self._hungry:  # it had its turn
+            self._hungry[domain] = self._hungry.pop(domain)
+        self._make_room()
+        pool = self._pools.get(domain)
+        if pool is not None and pool.quiet:
+            del self._pools[domain]
 
-        Pools that have nothing left are forgotten.
-        """
-        if not self._manner.direct:
-            return
-        hungry = False
-        for domain, pool in list(self._pools.items()):
+    def _make_room(self) -> None:
+        """Places go to who waits longest; where none is left, an idle connection gives way."""
+        wanted = False
+        for domain, pool in list(self._hungry.items()):
             pool.grow()
-            if pool.hungry and not self._limits.full(domain):
-                hungry = True
-            elif pool.quiet:
-                del self._pools[domain]
-        if hungry:
+            if not pool.hungry:
+                del self._hungry[domain]
+            elif not self._limits.full(domain):
+                wanted = True
+        if wanted:
             any(pool.retire() for pool in self._pools.values())
+
+    def _forget(self) -> None:
+        """Drop pools that have nothing: those whose last news was a failure go here."""
+        self._puts = 0
+        for domain, pool in list(self._pools.items()):
+            if pool.quiet:
+                del self._pools[domain]
 
 
 async def _addresses(host: str, port: int) -> list[str]:

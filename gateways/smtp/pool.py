@@ -73,7 +73,10 @@ class _Owner:
 
 
 class Pool:
-    """``domain`` is what its places are counted for; ``tell`` gets every answer."""
+    """``domain`` is what its places are counted for; ``tell`` gets every answer.
+
+    ``freed`` is called when a place is given back; ``crowded`` says whether others wait for one.
+    """
 
     def __init__(
         self,
@@ -85,11 +88,13 @@ class Pool:
         routes: Routes,
         tell: Callable[[Answer], None],
         freed: Callable[[], None] = lambda: None,
+        crowded: Callable[[], bool] = lambda: False,
         dice: random.Random | None = None,
     ) -> None:
         self.delivered = self.opened = self.failed = 0
         self._manner, self._usage, self._limits, self._domain = manner, usage, limits, domain
-        self._routes, self._tell, self._freed = routes, tell, freed
+        self._routes, self._tell = routes, tell
+        self._freed, self._crowded = freed, crowded
         self._queue: deque[_Waiting] = deque()
         self._owners: dict[asyncio.Task[None], _Owner] = {}
         self._idle: list[_Owner] = []
@@ -153,8 +158,14 @@ class Pool:
             task.cancel()
         if self._owners:
             await asyncio.wait(set(self._owners), timeout=CLOSE_S)
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Take nothing more, and drop what waits; what is under way ends with its task."""
+        self._closing = True
         if self._sweeper is not None:
             self._sweeper.cancel()
+            self._sweeper = None
         while self._queue:
             self._tell_dropped(self._queue.popleft())
 
@@ -210,12 +221,11 @@ class Pool:
         self._closing = self._closing or task.cancelled()  # by ``close``, or with the whole loop
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("smtp.pool_error", domain=self._domain, exc_info=error)
+        self._freed()  # others first: who had the place last comes last
         if not self._closing:
             self.grow()
         elif not self._owners:
-            while self._queue:
-                self._tell_dropped(self._queue.popleft())
-        self._freed()
+            self.give_up()
 
     # --- one connection's life
 
@@ -224,8 +234,11 @@ class Pool:
             while await self._open(owner):
                 await self._work(owner)
                 await owner.connection.quit()
-                if not owner.connection.delivered or not self._queue or self._closing:
-                    return  # else the peer takes mails, only not so many over one connection
+                if not (owner.connection.delivered and self._queue) or self._closing:
+                    return
+                if self._crowded():
+                    return
+                # The peer takes mails, only not so many over one connection.
                 owner.connection = Connection(self._manner)
                 self._opening += 1
         finally:
@@ -280,7 +293,8 @@ class Pool:
         # Those that were opened together fail together: that is one failure.
         if self._backoff.ready(now) or stop != self._backoff.stopped:
             pause_s = round(self._backoff.fail(now, stop=stop), 1)
-            level = log.error if stop else log.warning
+            # One domain of many that cannot be reached is nothing to look after.
+            level = log.error if stop else log.info if self._manner.direct else log.warning
             level("smtp.no_connection", domain=self._domain, why=str(error), pause_s=pause_s)
         if len(self._owners) == self._opening == 1:
             self._fail_waiting()

@@ -51,10 +51,7 @@ class Wire(SMTPProtocol):
     def usable(self) -> bool:
         """Whether a command may be written: nothing is wrong, nothing owed."""
         return (
-            self._broken is None
-            and not self._expected
-            and not self._replies
-            and self.is_connected
+            self._broken is None and not self._expected and not self._replies and self.is_connected
         )
 
     @property
@@ -205,7 +202,8 @@ class Wire(SMTPProtocol):
         )
         if transport is None:
             raise BrokenWireError(How.LOST, _CLOSED)
-        transport.set_write_buffer_limits(high=0)
+        # Not 0: asyncio's TLS would then pause with nothing left to resume for.
+        transport.set_write_buffer_limits(high=1, low=0)
         self.transport = transport
         self._over_ssl = True
 

@@ -92,6 +92,14 @@ class Desk:
         self.bridge.send(PROVIDER_ID, parcels)
         return (await self.wait(before + len(parcels)))[before:]
 
+    async def handed_over(self) -> None:
+        """The asyncio thread has all that was sent."""
+
+        async def turn() -> None:
+            pass
+
+        await self.loop.run(turn)
+
     def pools(self) -> dict[str, Any]:
         """What the provider's pools say."""
         found: dict[str, Any] = self.bridge.statistics()["providers"][PROVIDER_ID]

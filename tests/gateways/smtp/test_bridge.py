@@ -123,6 +123,32 @@ async def test_what_is_out_when_the_loop_ends_is_answered() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_what_waits_for_a_place_when_the_loop_ends_is_answered() -> None:
+    """At MX, a domain may wait without any connection of its own."""
+
+    class Here:
+        async def routes(self, domain: str, port: int, *, verify: bool = False) -> list[Route]:
+            return [Route(host="127.0.0.1", port=mta.port, name=domain, verify=verify)]
+
+    loop = Loop()
+    async with faulty_mta({"DOT": hold}) as mta:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as serving:
+                await serving.start(loop.serve)
+                desk = Desk(loop)
+                desk.bridge = Bridge(loop, desk.take, routing=Here())
+                given = settings(connections=1, connections_all=1)
+                desk.bridge.open(provider(0, host=""), given, CONFIG)
+                desk.bridge.send(PROVIDER_ID, [parcel(1, domain="a.example")])
+                await (await mta.peer()).event("DOT").wait()
+                desk.bridge.send(PROVIDER_ID, [parcel(2, domain="b.example")])
+                await desk.handed_over()
+                scope.cancel()
+        await desk.bridge.close(PROVIDER_ID, drain_s=0)
+        answers = {one.id: (one.how, one.left) for one in desk.answers}
+        assert answers == {1: (How.DROPPED, True), 2: (How.DROPPED, False)}
+
+
 class Nowhere:
     """DNS that never answers."""
 

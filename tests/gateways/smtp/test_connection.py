@@ -263,6 +263,33 @@ async def test_tls_with_a_good_certificate(
     assert mta.peers[0].lines[0 if implicit else 2] == "EHLO client.test"
 
 
+@pytest.mark.parametrize("stops", [False, True], ids=["reads", "stops reading"])
+async def test_a_large_mail_within_tls(loop: Loop, authority: Authority, stops: bool) -> None:
+    """The dot is given to TLS only after all of the body was; nothing hangs on its buffers."""
+    body = b"Subject: large\r\n\r\n" + b"0123456789abcdef" * 600_000 + b"\r\n"
+
+    async def job(given: Manner) -> Answer:
+        connection = Connection(given)
+        await connection.open(route(given.port, "mx.test"))
+        answer = await connection.deliver(parcel(1, body))
+        await connection.quit()
+        return answer
+
+    script: Script = {"BODY": hold} if stops else {}
+    async with faulty_mta(script, tls=context(authority, "mx.test")) as mta:
+        given = manner(
+            mta.port,
+            starttls="require",
+            ca_file=str(authority.bundle),
+            reply_timeout_s=1.0 if stops else 30.0,
+            dot_timeout_s=30.0,
+        )
+        answer = await loop.run(lambda: job(given))
+    assert answer.left == (not stops)
+    assert mta.mails == ([] if stops else [body])
+    assert answer.how is (How.TIMEOUT if stops else How.REPLY)
+
+
 @pytest.mark.parametrize("implicit", [False, True], ids=["STARTTLS", "implicit"])
 @pytest.mark.parametrize(
     ("names", "life", "ours"),

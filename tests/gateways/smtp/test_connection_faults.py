@@ -183,7 +183,7 @@ async def test_a_large_mail_arrives_octet_for_octet() -> None:
 @pytest.mark.parametrize("reply", ["552 5.3.4 too big", "421 4.3.1 out of disk"])
 async def test_an_early_reply_ends_a_large_body(reply: str) -> None:
     """The peer answers before the dot and reads no more: its answer counts, nothing has left."""
-    script: Script = {"BODY": then(reply, hold)}
+    script: Script = {"BODY": then(Peer.more, reply, hold)}
     async with faulty_mta(script) as mta, relay(mta.port) as desk:
         answer = (await desk.send(parcel(1, LARGE * 8)))[0]
         assert seen(answer) == (At.DOT, How.REPLY, int(reply[:3]), False)

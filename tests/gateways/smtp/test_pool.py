@@ -303,6 +303,27 @@ async def test_a_slow_domain_keeps_nobody_waiting() -> None:
         assert desk.bridge.credits(PROVIDER_ID, "quick.example") == 2
 
 
+async def test_a_busy_domain_gives_its_place_to_one_that_waits() -> None:
+    """After so many mails over a connection, although it has more of them."""
+    go = trio.Event()
+
+    async def wait(peer: Peer) -> None:
+        await go.wait()
+        await peer.say("250 2.0.0 taken")
+
+    async with faulty_mta({"DOT": wait}) as busy, faulty_mta() as other, crossing() as desk:
+        routes = {"busy.example": [busy.port], "other.example": [other.port]}
+        direct(desk, routes, connections=1, connections_all=1, messages_per_connection=2)
+        desk.bridge.send(PROVIDER_ID, [to("busy.example", number) for number in range(1, 10)])
+        await (await busy.peer()).event("DOT").wait()
+        desk.bridge.send(PROVIDER_ID, [to("other.example", 10)])
+        desk.bridge.send(PROVIDER_ID, [to("busy.example", 11)])
+        await desk.handed_over()
+        go.set()
+        answers = await desk.wait(11)
+        assert [one.id for one in answers[:4]] == [1, 2, 10, 3]
+
+
 async def test_an_idle_connection_gives_way_to_another_domain() -> None:
     """All places are taken by a domain that has nothing to do: one of its connections quits."""
     async with faulty_mta() as one, faulty_mta() as two, crossing() as desk:
