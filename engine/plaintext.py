@@ -17,11 +17,10 @@ _ATTRIBUTES = r"""(?:[^>"'=]++|=\s*+(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z))?+|["'])*
 # What is opened and never closed goes on to the end, as in a browser: so every rule that begins to
 # match does match, and nothing is read again.
 _PIECE = re.compile(
-    rf"""(?P<text>[^<]++)
+    rf"""(?P<text>(?:[^<]++|<(?![A-Za-z!?/]))++)
     |<!--(?s:.*?)(?:-->|\Z)
     |<(?P<end>/?)(?P<tag>[A-Za-z][A-Za-z0-9:-]*+)(?P<attributes>{_ATTRIBUTES})(?:>|\Z)
-    |<[!?/][^>]*+(?:>|\Z)
-    |(?P<less><)""",
+    |<[!?/][^>]*+(?:>|\Z)""",
     re.VERBOSE,
 )
 _ATTRIBUTE = re.compile(
@@ -51,8 +50,6 @@ def plain_text(text: str) -> str:
         tag = (found["tag"] or "").lower()
         if found["text"]:
             reader.text(found["text"])
-        elif found["less"]:
-            reader.text("<")
         elif tag in _HIDDEN and not found["end"]:
             closing = _HIDDEN[tag].search(text, at)
             at = closing.start() if closing else len(text)
@@ -101,7 +98,7 @@ class _Lines:
         words = re.sub(r" {2,}", " ", "".join(self._line)).strip(" ")
         self._line.clear()
         self._empty, self._glue = True, ""
-        if words:
+        if words.strip("\xa0 "):
             self._lines.append((self._lead or self.indent) + words)
             self._lead = ""
         elif self._lines and self._lines[-1]:

@@ -24,7 +24,7 @@ from engine.store.base import Store
 from engine.tokens import Context, Escape, Phrase, compiled
 from engine.unsubscribes import Links
 
-_PLAIN_TYPES = frozenset({"plain", "text", "txt", "text/plain"})
+_PLAIN_TYPES = frozenset({"plain", "text", "txt"})
 """Types of templates whose body is no HTML."""
 
 _AT_ONCE = 20_000  # characters made plain within a millisecond or two

@@ -41,6 +41,7 @@ FULL = Context(
     results={"amd": "human"},
     company=CompanyConfig(name="ACME", email="a@acme.example", phone="1", address="Road"),
     website=WebsiteConfig(url="https://acme.example", title="Acme"),
+    unsubscribe="https://acme.example/u?a=1&b=2",
 )
 TEXTS = st.text(
     st.sampled_from("[]:contactfirstname_phonexy &<>\"'\r\n\x00\x85\u2028é"), max_size=80
@@ -70,6 +71,7 @@ TEXTS = st.text(
         ("program:name", "January"),
         ("document:pages", "3"),
         ("contact:contact_id", "7"),
+        ("unsubscribe:url", "https://acme.example/u?a=1&b=2"),
     ],
 )
 def test_a_token_is_replaced(token: str, value: str) -> None:
@@ -178,3 +180,34 @@ def test_a_hostile_text_is_read_in_one_go() -> None:
     # Backtracking over this would take hours.
     text = "[" + "a:" * 200_000 + "[a:a" * 200_000
     assert render(text, FULL) == text
+
+
+PHRASES = st.lists(
+    st.sampled_from(
+        ["[contact:first_name]", "[contact:none]", "[account:phone]", "[unsubscribe:url]", "[", "]",
+         "a", "<b>", "\r\n", "[a:b", "é"]
+    )
+)  # fmt: skip
+
+
+@given(PHRASES, TEXTS, st.sampled_from(Escape), st.sampled_from([None, "", "https://a/?b&c"]))
+def test_fixed_texts_and_values_make_what_is_filled_in(
+    parts: list[str], value: str, escape: Escape, link: str | None
+) -> None:
+    phrase = compiled("".join(parts), escape)
+    context = Context(contact=Contact(first_name=value), unsubscribe=link)
+    values = phrase.values(context)
+    assert len(phrase.fixed) == len(values) + 1
+    pairs = zip(phrase.fixed, (*values, ""), strict=True)
+    assert "".join(text + value for text, value in pairs) == phrase.fill(context)
+
+
+def test_what_nothing_resolves_is_fixed_and_what_has_no_value_is_its_token() -> None:
+    phrase = compiled("<[contact:fax]> [account:phone] [contact:phone]", Escape.HTML)
+    assert phrase.fixed == ("<[contact:fax]> ", " ", "")
+    assert phrase.values(Context(contact=CONTACT)) == ("[account:phone]", "+4930123456")
+
+
+def test_no_link_is_an_empty_one_and_not_a_token() -> None:
+    assert render("<[unsubscribe:url]>", Context(unsubscribe="")) == "<>"
+    assert render("<[unsubscribe:url]>", Context()) == "<[unsubscribe:url]>"
