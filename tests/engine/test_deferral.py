@@ -13,6 +13,7 @@ import trio.testing
 
 from engine.app import Engine
 from engine.clock import now
+from engine.events import TransmissionEnded
 from engine.gateway import Order
 from engine.model import (
     Account,
@@ -174,6 +175,24 @@ async def test_a_single_mail_is_put_off_too(tmp_path: Path) -> None:
             while not await done():  # noqa: ASYNC110 - a store has no events
                 await trio.sleep(0.01)
         assert len(await engine.store.find(Spool, Query())) == 3
+
+
+async def test_sent_by_hand_nobody_would_bring_it_again(tmp_path: Path) -> None:
+    """One more try of a campaign that is over: put off, it has failed."""
+    failed = msgspec.structs.replace(DEFERRED, later_s=())
+    async with running(config_in(tmp_path), now, Network(failed, DEFERRED)) as engine:
+        await add_provider(engine, service=EMAIL)
+        campaign = await mail_campaign(engine, ["a@example.com"])
+        await run_to_end(engine, campaign)
+        row = await the_one(engine, campaign)
+        with engine.bus.subscribe() as events:
+            await engine.send(row.id)
+            while not isinstance(await events.get(), TransmissionEnded):
+                pass
+        row = await the_one(engine, campaign)
+        assert (row.status, row.response) == (TransmissionStatus.FAILED, "greylisted")
+        dispositions = [one.disposition for one in await spools_of(engine.store, campaign)]
+        assert dispositions == ["failed", "failed"]
 
 
 async def test_put_off_mails_cost_no_memory(tmp_path: Path) -> None:
