@@ -26,6 +26,7 @@ from gateways.smtp.lane import Lane
 from gateways.smtp.ledger import Ledger
 from gateways.smtp.loop import Loop
 from gateways.smtp.mailer import MailMailer
+from gateways.smtp.mx import name_servers
 from gateways.smtp.office import Office
 from gateways.smtp.press import Press
 from gateways.smtp.settings import SmtpSettings, parse, short_keys
@@ -47,6 +48,7 @@ class SmtpGateway:
     services = Service.EMAIL
 
     def __init__(self, config: Config, *, clock: Clock = now) -> None:
+        name_servers(config.smtp.dns_servers)  # a node does not start with a typing error
         self._config = config
         self._clock = clock
         self._dice = random.Random()  # spreads retries, hides nothing

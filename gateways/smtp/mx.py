@@ -6,7 +6,9 @@ Answers are kept by their TTL; of one domain there is one look-up at a time, how
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import random
+import re
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +35,10 @@ _MAX_LOOKUPS = 100
 _MIN_TTL_S, _MAX_TTL_S = 5.0, 3_600.0
 _EDNS_BYTES = 1_232  # what no path fragments (DNS flag day 2020)
 _DNS_PORT = 53
+_LAST_PORT = 65_535
+_SERVER = re.compile(
+    r"(?:\[([0-9a-f:.]+)\]|([0-9.]+))(?::([0-9]{1,5}))?|([0-9a-f:.]+)", re.IGNORECASE
+)
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -212,7 +218,7 @@ def _host(name: dns.name.Name) -> str:
 def _resolver(servers: Sequence[str]) -> dns.asyncresolver.Resolver | None:
     if servers:
         resolver = dns.asyncresolver.Resolver(configure=False)
-        resolver.nameservers = [_server(each) for each in servers]
+        resolver.nameservers = [*name_servers(servers)]
     else:
         try:
             resolver = dns.asyncresolver.Resolver()
@@ -223,16 +229,28 @@ def _resolver(servers: Sequence[str]) -> dns.asyncresolver.Resolver | None:
     return resolver
 
 
+def name_servers(texts: Sequence[str]) -> list[dns.nameserver.Do53Nameserver]:
+    """``192.0.2.1``, ``192.0.2.1:5353``, ``2001:db8::1`` or ``[2001:db8::1]:5353`` each.
+
+    Raises ``InvalidError`` for what is none.
+    """
+    return [_server(text) for text in texts]
+
+
 def _server(text: str) -> dns.nameserver.Do53Nameserver:
-    """``192.0.2.1``, ``192.0.2.1:5353``, ``2001:db8::1`` or ``[2001:db8::1]:5353``."""
-    if text.startswith("["):
-        address, _, port = text[1:].partition("]")
-        port = port.removeprefix(":")
-    elif text.count(":") == 1:
-        address, _, port = text.partition(":")
-    else:
-        address, port = text, ""
-    return dns.nameserver.Do53Nameserver(address, int(port) if port else _DNS_PORT)
+    found = _SERVER.fullmatch(text)
+    address, port = (found[1] or found[2] or found[4], found[3]) if found else ("", None)
+    try:
+        server = dns.nameserver.Do53Nameserver(
+            str(ipaddress.ip_address(address)), int(port or _DNS_PORT)
+        )
+    except ValueError:
+        server = None
+    if server is None or not 0 < server.port <= _LAST_PORT:
+        raise InvalidError(
+            f"smtp.dns_servers: {text[:64]!r} is no address, nor address:port", field="dns_servers"
+        )
+    return server
 
 
 def _has_ipv6() -> bool:

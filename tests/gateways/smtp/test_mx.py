@@ -19,7 +19,10 @@ import dns.rrset
 import pytest
 import trio
 
+from engine.config import Config, SmtpConfig
+from engine.errors import InvalidError
 from gateways.smtp import mx
+from gateways.smtp.gateway import SmtpGateway
 from gateways.smtp.mx import Resolver
 from gateways.smtp.mxorder import NoRoute
 from gateways.smtp.records import Route
@@ -416,5 +419,27 @@ async def test_a_machine_without_name_servers_has_no_routes(
     ],
 )
 def test_name_servers_as_operators_write_them(text: str, address: str, port: int) -> None:
-    server = mx._server(text)
+    (server,) = mx.name_servers([text])
     assert (server.address, server.port) == (address, port)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "dns.example",
+        "dns.example:53",
+        "192.0.2.1:0",
+        "192.0.2.1:65536",
+        "192.0.2.1:x",
+        "192.0.2.1:-1",
+        "192.0.2.1 ",
+        "192.0.2",
+        "[::1",
+        "[::1]:x",
+        "[::1]53",
+    ],
+)
+def test_what_is_no_name_server_keeps_a_node_from_starting(text: str) -> None:
+    with pytest.raises(InvalidError, match=r"smtp\.dns_servers"):
+        SmtpGateway(Config(smtp=SmtpConfig(dns_servers=(text,))))

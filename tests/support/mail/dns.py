@@ -18,6 +18,7 @@ from tests.support import LOCALHOST, free_port, wait_until
 DNSMASQ = "/usr/sbin/dnsmasq"
 DEADLINE_S = 10.0
 _MAX_QUESTION = 4_096
+_ATTEMPTS = 20
 
 
 class Names:
@@ -105,16 +106,26 @@ class Responder(Names):
 @asynccontextmanager
 async def responder(answer: Answering) -> AsyncIterator[Responder]:
     """A name server that answers what the test says."""
-    udp = trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM)
-    await udp.bind((LOCALHOST, 0))
+    udp, tcp = await _ports()
     names = Responder(udp.getsockname()[1], answer)
-    tcp = await trio.open_tcp_listeners(names.port, host=LOCALHOST)
     with udp:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_serve_udp, udp, names)
             await nursery.start(partial(trio.serve_listeners, partial(_serve_tcp, names), tcp))
             yield names
             nursery.cancel_scope.cancel()
+
+
+async def _ports() -> tuple[trio.socket.SocketType, list[trio.SocketListener]]:
+    """One port for both: what is free for UDP may be taken for TCP."""
+    for _ in range(_ATTEMPTS):
+        udp = trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM)
+        await udp.bind((LOCALHOST, 0))
+        try:
+            return udp, await trio.open_tcp_listeners(udp.getsockname()[1], host=LOCALHOST)
+        except OSError:
+            udp.close()
+    raise AssertionError("no port is free for both UDP and TCP")
 
 
 async def _serve_udp(udp: trio.socket.SocketType, names: Responder) -> None:
