@@ -147,7 +147,7 @@ class _Reader:
         }
 
     def text(self, raw: str) -> None:
-        shown = _UNSHOWN.sub("", html.unescape(raw).replace("\r\n", "\n"))
+        shown = _UNSHOWN.sub("", html.unescape(raw).replace("\r\n", "\n").replace("\r", "\n"))
         if self._preformatted:
             first, *rest = shown.replace(" ", "\xa0").replace("\t", "\xa0" * 4).split("\n")
             self._say(first)
