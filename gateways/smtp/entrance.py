@@ -30,7 +30,10 @@ LISTEN_AGAIN_S = 10.0
 
 
 class Entrance:
-    """Nothing runs in it until a provider's mailbox or the configuration asks for it."""
+    """Nothing runs in it until a provider's mailbox or the configuration asks for it.
+
+    ``InvalidError``: the listener is configured as it can never work.
+    """
 
     def __init__(  # noqa: PLR0917 - the parts it joins
         self,
@@ -56,7 +59,9 @@ class Entrance:
             clock=clock,
             repeat_within_s=config.smtp.repeat_within_s,
         )
-        self._listener: Listener | None = None
+        # At once: a configuration that cannot work stops the start, not the node in its midst.
+        port = config.smtp.listen_port
+        self._listener = Listener(config.smtp, loop, self._intake) if port else None
         self._open = False
         self._polled: dict[int, tuple[Provider, trio.CancelScope]] = {}
         self.port = 0  # of the listener; 0 = it does not listen
@@ -74,8 +79,8 @@ class Entrance:
             self._open = True
             await self._intake.open()
             await nursery.start(self._readers.run)
-            if self._config.listen_port:
-                nursery.start_soon(self._listen)
+            if self._listener is not None:
+                nursery.start_soon(self._listen, self._listener)
         self._poll(nursery, mailboxes, settings)
 
     def _poll(
@@ -104,13 +109,12 @@ class Entrance:
                 )
                 nursery.start_soon(_within, scope, poller)
 
-    async def _listen(self) -> None:
+    async def _listen(self, listener: Listener) -> None:
         """Until cancelled; an address that is taken is tried again, nobody can mend it here."""
         while True:
-            self._listener = Listener(self._config, self._loop, self._intake)
             try:
                 async with trio.open_nursery() as nursery:
-                    self.port = await nursery.start(self._listener.run)
+                    self.port = await nursery.start(listener.run)
             except* OSError as errors:
                 self.port = 0
                 log.error("smtp.cannot_listen", cause=str(errors.exceptions[0]))  # noqa: TRY400
