@@ -93,9 +93,12 @@ class ImapPoller:
             except (MailboxError, UnavailableError) as error:
                 self._failed(str(error))
                 log.warning("smtp.imap_failed", provider=self._provider.name, cause=str(error))
-                first, longest = BACKOFF_S
-                wait_s = min(first * 2**failures, longest) * random.uniform(0.8, 1.2)
-                failures = min(failures + 1, 10)
+                wait_s, failures = _backoff_s(failures), failures + 1
+            except Exception:
+                # Ours, or a mail that finds a fault of ours: it must not take the gateway down.
+                self._failed("a fault of ours, see the log")
+                log.exception("smtp.imap_fault", provider=self._provider.name)
+                wait_s, failures = _backoff_s(failures), failures + 1
             await trio.sleep(wait_s)
 
     def _failed(self, fault: str) -> None:
@@ -170,6 +173,12 @@ class ImapPoller:
     def statistics(self) -> dict[str, Any]:
         """Mails seen, what became of them, what is wrong now."""
         return {**self._counts, "fault": self._fault}
+
+
+def _backoff_s(failures: int) -> float:
+    first, longest = BACKOFF_S
+    wait_s: float = min(first * 2 ** min(failures, 10), longest)
+    return wait_s * random.uniform(0.8, 1.2)
 
 
 def addresses_of(raw: bytes) -> Iterator[str]:

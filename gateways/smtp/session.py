@@ -180,12 +180,12 @@ class Session(smtp.SMTP):
             self._shared.counts["lost"] += 1
 
     async def handle_exception(self, error: Exception) -> str:
-        """What no rule of ours foresees; its text may be the peer's."""
+        """What no rule of ours foresees; the peer learns nothing of it."""
         if isinstance(error, smtp.TLSSetupException):
             self._shared.counts["tls_failed"] += 1
         else:
             self._shared.counts["faults"] += 1
-            log.error("smtp.session_fault", kind=type(error).__name__)
+            log.error("smtp.session_fault", exc_info=error)
         return str(PUT_OFF)
 
     # --- time ------------------------------------------------------------------------------------

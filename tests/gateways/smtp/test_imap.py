@@ -13,6 +13,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.errors import UnavailableError
 from engine.model import Provider
 from gateways.smtp.imap import ImapPoller, addresses_of, sender_of
 from gateways.smtp.intake import NOBODY, PUT_OFF, TAKEN, UNREADABLE, Reply
@@ -338,7 +339,8 @@ async def test_failures_are_waited_for_longer_each_time(
     """Without threads: ``look`` is replaced, so that time can be virtual."""
     waits: list[float] = []
     poller = _poller(1, journal)
-    outcomes: list[Exception | None] = [MailboxError("x")] * 9 + [None, LoginRefusedError("no")]
+    failures: list[Exception] = [MailboxError("x"), RuntimeError("ours"), UnavailableError("y")]
+    outcomes: list[Exception | None] = [*failures * 3, None, LoginRefusedError("no")]
 
     async def look() -> None:
         if outcome := outcomes.pop(0):

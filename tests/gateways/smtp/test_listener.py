@@ -15,6 +15,7 @@ from engine.config import SmtpConfig
 from engine.errors import InvalidError
 from gateways.smtp.listener import Listener
 from gateways.smtp.loop import Loop
+from gateways.smtp.parsed import Parsed
 from tests.gateways.smtp.incoming import (
     ALICE,
     BOB,
@@ -80,7 +81,7 @@ async def test_dots_are_unstuffed_and_lines_kept(tmp_path: Path) -> None:
 
 
 async def test_the_null_sender_is_nobody(tmp_path: Path) -> None:
-    async with listening(tmp_path, Raw(Raw().answer.__class__())) as desk, desk.peer() as peer:
+    async with listening(tmp_path, Raw(Parsed())) as desk, desk.peer() as peer:
         await peer.hello()
         assert await peer.mail(ALICE, sender="") == "250 2.0.0 Taken"
 
@@ -127,6 +128,17 @@ async def test_what_cannot_be_read_is_refused_for_good(tmp_path: Path) -> None:
         await peer.hello()
         assert (await peer.mail(ALICE, text=Raw.MARK + b"\r\n")).startswith("554 5.6.0")
         assert await peer.mail(ALICE) == "250 2.0.0 Taken"
+
+
+async def test_a_fault_of_ours_puts_the_mail_off_and_the_session_goes_on(tmp_path: Path) -> None:
+    readers = Raw()
+    async with listening(tmp_path, readers) as desk, desk.peer() as peer:
+        await peer.hello()
+        readers.answer = None  # type: ignore[assignment]
+        assert await peer.mail(ALICE) == "451 4.3.0 Try again later"
+        readers.answer = Parsed()
+        assert await peer.mail(ALICE) == "250 2.0.0 Taken"
+        assert desk.listener.statistics()["faults"] == 1
 
 
 async def test_an_address_in_utf_8_needs_smtputf8(tmp_path: Path) -> None:
