@@ -24,6 +24,9 @@ __all__ = ["Parsed", "ParsedBounce", "ParsedFile", "ParsedRecipient", "read"]
 MAX_PARTS = 200
 MAX_DEPTH = 20
 MAX_FILES = 10
+MAX_MARKS = 20_000
+"""Lines of one multipart that begin like its delimiter; each costs a microsecond per level."""
+
 _MAX_SUBJECT = 1_000
 _MAX_LINE = 255
 _MAX_BOUNDARY = 200  # RFC 2046 §5.1.1 allows 70
@@ -124,7 +127,7 @@ class _Walk:
     def _within(self, start: int, end: int, boundary: bytes) -> Iterator[tuple[int, int]]:
         """Where the parts between delimiter lines begin and end (RFC 2046 §5.1.1)."""
         begun = _NONE
-        for before, after, last in _delimiters(self.raw, start, end, boundary):
+        for before, after, last in self._delimiters(start, end, boundary):
             if begun != _NONE:
                 yield begun, max(begun, before)
             if last:
@@ -135,6 +138,21 @@ class _Walk:
             begun = after
         if begun != _NONE:
             yield begun, end
+
+    def _delimiters(self, start: int, end: int, boundary: bytes) -> Iterator[tuple[int, int, bool]]:
+        """Delimiter lines: where what is before ends, where the next line begins, if all ends."""
+        raw, mark = self.raw, b"\n--" + boundary
+        at = raw.find(mark, max(start - 1, 0), end)
+        for _ in range(MAX_MARKS):
+            if at < 0:
+                return
+            found = _DELIMITER_END.match(raw, at + len(mark), end)
+            if found:
+                before = at - (raw[at - 1 : at] == b"\r")
+                yield before, found.end(), found[1] is not None
+            # The line end behind a delimiter may be the one before the next.
+            at = raw.find(mark, at + len(mark), end)
+        self._over("parts")
 
     def html(self, leaf: _Leaf) -> str:
         text, cut = clean_html(self._decoded(leaf))
@@ -175,21 +193,6 @@ class _Walk:
     def _over(self, limit: str) -> None:
         if limit not in self.cut:
             self.cut.append(limit)
-
-
-def _delimiters(
-    raw: bytes, start: int, end: int, boundary: bytes
-) -> Iterator[tuple[int, int, bool]]:
-    """Delimiter lines: where what is before ends, where the next line begins, if it is the last."""
-    mark = b"\n--" + boundary
-    at = raw.find(mark, max(start - 1, 0), end)
-    while at >= 0:
-        found = _DELIMITER_END.match(raw, at + len(mark), end)
-        if found:
-            before = at - (raw[at - 1 : at] == b"\r")
-            yield before, found.end(), found[1] is not None
-        # The line end behind a delimiter may be the one before the next.
-        at = raw.find(mark, at + len(mark), end)
 
 
 def _leaf(head: Head, kind: str, parameters: dict[str, str], end: int, alternative: int) -> _Leaf:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import islice
+from collections import Counter
 
 import nh3
 
@@ -13,10 +13,16 @@ MAX_TEXT = 1_000_000
 MAX_OCTETS = 4 * MAX_TEXT
 """Of a text before it is decoded: no charset needs more of them for one character."""
 
-MAX_ELEMENTS = 20_000
-"""Of HTML: cleaning takes time by the square of how deep they are, a second for so many."""
+MAX_OPEN = 1_000
+"""Elements open at once: cleaning takes time by the square of how deep they are."""
 
-_ELEMENT = re.compile(r"<(?=[A-Za-z])")
+_TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9:-]{0,40})")
+# Elements without an end, or ended by the next of their kind (HTML §13.1.2).
+_SHALLOW = frozenset({
+    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source",
+    "track", "wbr", "p", "li", "dt", "dd", "tr", "td", "th", "thead", "tbody", "tfoot", "colgroup",
+    "option", "optgroup",
+})  # fmt: skip
 _ODD = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]+")
 _LINE_END = re.compile(r"\r\n|\r")
 _SIGNATURE = "-- "
@@ -52,10 +58,28 @@ def clean_html(html: str) -> tuple[str, bool]:
     """
     whole = plain_text(html)
     kept = whole[:MAX_TEXT]
-    beyond = next(islice(_ELEMENT.finditer(kept), MAX_ELEMENTS, None), None)
-    kept = kept[: beyond.start()] if beyond else kept
+    kept = kept[: _too_deep(kept)]
     cleaned = nh3.clean(kept)
     while len(cleaned) > MAX_TEXT:
         kept = kept[: len(kept) * MAX_TEXT // (len(cleaned) + MAX_TEXT // 10)]
         cleaned = nh3.clean(kept)
     return cleaned, len(kept) < len(whole)
+
+
+def _too_deep(html: str) -> int:
+    """Where more elements are open than may be, by a count that knows no nesting rules."""
+    opened: Counter[str] = Counter()
+    depth = 0
+    for found in _TAG.finditer(html):
+        name = found[2].lower()
+        if name in _SHALLOW:
+            continue
+        if not found[1]:
+            opened[name] += 1
+            depth += 1
+        elif opened[name]:
+            opened[name] -= 1
+            depth -= 1
+        if depth > MAX_OPEN:
+            return found.start()
+    return len(html)

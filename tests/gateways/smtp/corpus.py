@@ -105,6 +105,13 @@ def _nested(depth: int, kind: bytes) -> bytes:
     return b"Subject: deep\r\n" + inner
 
 
+def _prefixes(lines: int) -> bytes:
+    """Every line begins like the delimiter of every level, and is none."""
+    names = [b"b" * count for count in range(1, 20)]
+    heads = [b"Content-Type: multipart/x; boundary=%s\r\n\r\n--%s\r\n" % (b, b) for b in names]
+    return b"Subject: x\r\n" + b"".join(heads) + b"\n--" + (b"b" * 19 + b"x\n--") * lines
+
+
 def _rfc822(depth: int) -> bytes:
     inner = b"Subject: inner\r\n\r\nx"
     for _ in range(depth):
@@ -125,7 +132,9 @@ def _structure() -> Iterator[Hostile]:
     yield Hostile("boundary of a prefix", mixed(part(b"text/plain", b"a\r\n--bb\r\nc")),
                   text="a\n--bb\nc")  # fmt: skip
     yield Hostile("delimiters everywhere", mail(
-        kind=b"multipart/mixed; boundary=b", body=b"\r\n--bx" * 200_000))  # fmt: skip
+        kind=b"multipart/mixed; boundary=b", body=b"\r\n--bx" * 200_000),
+        cut=("parts",))  # fmt: skip
+    yield Hostile("delimiters of delimiters", _prefixes(40_000), cut=("parts",))
     yield Hostile("itself within", mixed(part(b"multipart/mixed; boundary=b", b"--b\r\n\r\nx")))
     yield Hostile("parameters", mail(kind=b"text/plain" + b";a*=b;a*0*=c" * 3000))
     yield Hostile("open quote", mail(kind=b'text/plain; charset="' + b";\\" * 3000), text="hello\n")
@@ -183,7 +192,7 @@ def _texts() -> Iterator[Hostile]:
     yield Hostile("script", mail(kind=html, body=b"<p onclick=x>a<script>b</script>"
                   b"<a href='javascript:x'>c</a><iframe src=d></iframe><style>e</style>"),
                   html='<p>a<a rel="noopener noreferrer">c</a></p>')  # fmt: skip
-    yield Hostile("20k div", mail(kind=html, body=b"<div>" * 100_000), cut=("html",))
+    yield Hostile("100k div", mail(kind=html, body=b"<div>" * 100_000), cut=("html",))
     yield Hostile("growing html", mail(kind=html, body=b"&<" * 400_000), cut=("html",))
     yield Hostile("open comment", mail(kind=html, body=b"<!--" * 50_000), html="")
     yield Hostile("1 MB line", mail(body=b"x" * 1_000_001), cut=("text",))
