@@ -19,6 +19,7 @@ from aiosmtpd import smtp
 
 from engine.config import SmtpConfig
 from engine.errors import UnavailableError
+from gateways.smtp.dotted import FULL, DottedText
 from gateways.smtp.intake import NOBODY, PUT_OFF, TAKEN, Reply
 from gateways.smtp.loop import Loop, LoopEndedError
 from gateways.smtp.session_caps import Budget, Seats, Tally, peer_of
@@ -37,10 +38,8 @@ GOODBYE_S = 2.0
 _PATH = re.compile(
     r"<(?:@[^:<>\s]{1,255}:)?([^<>\x00-\x20\x7f]{0,320})>(?:[ \t]+([\x21-\x7e \t]*))?"
 )
-_BARE = re.compile(rb"[\r\n]\.[\r\n]")
 _ADVERTISED_BY_US = ("250-AUTH", "250 HELP")
 _MECHANISMS = ("PLAIN", "LOGIN")
-_FULL = "452 4.3.1 Too much mail at once, try again later"
 _NOT_HERE = "502 5.5.1 Not implemented"
 
 
@@ -271,7 +270,7 @@ class Session(smtp.SMTP):
             await self.push("501 5.5.4 Syntax: DATA")
             return
         await self.push("354 End data with <CR><LF>.<CR><LF>")
-        text = _Text(self._shared.budget, self._shared.config.max_message_bytes)
+        text = DottedText(self._shared.budget, self._shared.config.max_message_bytes)
         try:
             await self._read(text)
             self.envelope = self._create_envelope()
@@ -282,7 +281,7 @@ class Session(smtp.SMTP):
         if self._last_words:
             self.end(self._last_words)
 
-    async def _read(self, text: _Text) -> None:
+    async def _read(self, text: DottedText) -> None:
         fragment = False  # of a line that is too long
         while True:
             try:
@@ -332,70 +331,6 @@ def one_of(replies: Sequence[Reply]) -> Reply:
     return (later or taken or list(replies))[0]
 
 
-class _Text:
-    """The text of a mail as it comes: bounded, without what SMTP adds to it."""
-
-    def __init__(self, budget: Budget, limit: int) -> None:
-        self._budget = budget
-        self._limit = limit
-        self._octets = bytearray()
-        self._held = 0
-        self._seen = 0
-        self.refusal = ""
-
-    def add(self, line: bytes) -> None:
-        """A line with its CRLF."""
-        if self._counted(len(line)):
-            return
-        if _BARE.search(line) or (line[:1] == b"." and line[1:2] in (b"\r", b"\n")):
-            # Some servers take this for the end, and what follows for commands: smuggling.
-            self._refuse("554 5.6.0 A line that ends in a bare CR or LF around a dot")
-            return
-        self._octets += line[1:] if line.startswith(b".") else line
-
-    def too_long(self, fragment: bytes) -> None:
-        """A piece of a line that is longer than a line may be (§4.5.3.1.6)."""
-        if not self._counted(len(fragment)):
-            self._refuse("500 5.6.0 Line too long (RFC 5321 4.5.3.1.6)")
-
-    def _counted(self, octets: int) -> bool:
-        """Count them; whether they are of no use any more."""
-        self._seen += octets
-        if self.refusal:
-            return True
-        if self._seen > self._limit:
-            self._refuse("552 5.3.4 Message too big")
-        elif not self._budget.take(octets):
-            self._refuse(_FULL)
-        else:
-            self._held += octets
-        return bool(self.refusal)
-
-    def _refuse(self, reply: str) -> None:
-        self.refusal = reply
-        self._octets = bytearray()
-        self._release()
-
-    @property
-    def beyond_hope(self) -> bool:
-        """Twice what was allowed came, and still no end."""
-        return self._seen > 2 * self._limit
-
-    def raw(self) -> bytes:
-        """The whole; once."""
-        octets, self._octets = bytes(self._octets), bytearray()
-        return octets
-
-    def _release(self) -> None:
-        held, self._held = self._held, 0
-        self._budget.give_back(held)
-
-    def close(self) -> None:
-        """It is taken or refused: its octets are not held any more."""
-        self._octets = bytearray()
-        self._release()
-
-
 class _Hooks:
     """What aiosmtpd asks us at each command; answers are whole replies."""
 
@@ -421,7 +356,7 @@ class _Hooks:
         sizes = [option[5:] for option in options if option.startswith("SIZE=")]
         if sizes and int(sizes[0]) > self._shared.budget.free:
             self._shared.counts["too_full"] += 1
-            return _FULL
+            return FULL
         envelope.mail_from = address
         return "250 2.1.0 OK"
 
