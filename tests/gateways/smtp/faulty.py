@@ -236,14 +236,16 @@ async def faulty_mta(
     *scripts: Script,
     extensions: tuple[str, ...] = EXTENSIONS,
     tls: ssl.SSLContext | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
 ) -> AsyncIterator[FaultyMta]:
-    """A server on 127.0.0.1; connection n follows script n, the last one all that come after.
+    """A server on this machine; connection n follows script n, the last one all that come after.
 
     ``tls``: STARTTLS is offered with it; a script with the step TLS speaks TLS from the start.
     """
     mta = FaultyMta(scripts, extensions, tls)
     async with trio.open_nursery() as nursery:
-        serve = partial(trio.serve_tcp, mta._handle, 0, host="127.0.0.1")
+        serve = partial(trio.serve_tcp, mta._handle, port, host=host)
         listeners = await nursery.start(serve)
         mta.port = listeners[0].socket.getsockname()[1]
         yield mta
