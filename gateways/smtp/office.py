@@ -51,7 +51,7 @@ class Office:
         self._clock = clock
         self._dice = dice
         self._max_files_bytes = max_files_bytes
-        self._hostname = config.hostname or socket.getfqdn()
+        self._hostname = config.hostname or socket.gethostname()
         self._ids = count(1)
         self._blueprints: weakref.WeakKeyDictionary[MailForm, Blueprint] = (
             weakref.WeakKeyDictionary()

@@ -34,6 +34,9 @@ REPORT_AGAIN_S = 5.0
 GRACE_S = 3600.0
 """Beyond the wait for bounces: silence is reported by us, never by who looks for stuck spools."""
 
+REFUSED_KEEP_S = 86_400.0
+"""How long what was not taken stays: no bounce of it can come, and sending it again is no double."""
+
 _TICK_S = 30.0  # calendar time can be set: the clock is looked at that often anyway
 _DIAGNOSTIC_LENGTH = 255
 
@@ -131,8 +134,9 @@ class Tracker:
 
     async def answered(self, booked: Sequence[Booked]) -> None:
         """What became of them."""
-        purge_at = self._now() + self._keep_ms
-        rows = [_settled(one, purge_at) for one in booked]
+        now = self._now()
+        briefly = min(self._keep_ms, int(REFUSED_KEEP_S * 1000))
+        rows = [_settled(one, now + (self._keep_ms if one.left else briefly)) for one in booked]
         await self._journal.write(lambda tx: books.settle(tx, rows))
         self._plan(min(row[3] for row in rows))
 
