@@ -103,7 +103,7 @@ class Readers:
         seat = _Seat(self._config, self._counts)
         with jobs:
             try:
-                await seat.warm()
+                await seat.prepare()
                 task_status.started()
                 async for job in jobs:
                     await job.serve(seat)
@@ -155,6 +155,13 @@ class _Seat:
         self._counts = counts
         self._process: trio.Process | None = None
         self._left = 0
+
+    async def prepare(self) -> None:
+        """Have a process before the first mail; where there is none now, the mail asks again."""
+        try:
+            await self.warm()
+        except UnavailableError as error:
+            log.error("smtp.no_reader", cause=str(error))  # noqa: TRY400 - no fault of ours
 
     async def warm(self) -> None:
         """Have a process; ``UnavailableError`` where there can be none."""

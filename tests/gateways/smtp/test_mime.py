@@ -32,6 +32,12 @@ def taken(raw: bytes) -> tuple[Parsed, dict[int, bytes]]:
     return parsed, files
 
 
+def check_line(line: str) -> None:
+    """Fit for a header of ours."""
+    assert not _CONTROL.search(line)
+    assert len(line) <= 1_000
+
+
 def check_harmless(parsed: Parsed, files: dict[int, bytes]) -> None:
     """Whatever came: nothing here can end a header, leave a folder or fill a disk."""
     lines = [
@@ -42,8 +48,7 @@ def check_harmless(parsed: Parsed, files: dict[int, bytes]) -> None:
         parsed.date,
     ]
     for line in lines:
-        assert not _CONTROL.search(line)
-        assert len(line) <= 1_000
+        check_line(line)
     assert parsed.source.address in ("", plain(parsed.source.address))
     assert max(len(parsed.body), len(parsed.body_alt)) <= MAX_TEXT
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", parsed.body + parsed.body_alt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -168,6 +169,15 @@ async def test_a_process_that_died_idle_costs_no_mail(tmp_path: Path) -> None:
 
         await wait_until(dead, "the process is dead", deadline_s=DEADLINE_S)
         await good(readers, tmp_path)
+
+
+async def test_no_process_is_a_mail_put_off(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent")
+    async with reading() as readers:
+        with pytest.raises(UnavailableError):
+            await readers.read(GOOD, scratch)
+        monkeypatch.undo()
+        await good(readers, scratch)
 
 
 async def test_processes_are_replaced_now_and_then(
