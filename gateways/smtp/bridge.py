@@ -204,13 +204,15 @@ class Bridge:
     def _make(
         self, provider_id: int, manner: Manner, settings: SmtpSettings, config: SmtpConfig
     ) -> None:
-        self._retire(provider_id)
+        waiting = self._retire(provider_id)
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.get_running_loop().create_task(self._keep())
         if self._routing is None:
             own = frozenset({manner.hostname})
             self._routing = Resolver(config.dns_servers, own=own, dice=random.Random())
-        self._depots[provider_id] = Depot(manner, settings, self._routing, self._receive)
+        depot = Depot(manner, settings, self._routing, self._receive)
+        self._depots[provider_id] = depot
+        depot.put(waiting)
 
     async def _keep(self) -> None:
         """Until the loop ends: then nobody else would answer what waits for a connection."""
@@ -220,13 +222,16 @@ class Bridge:
             for depot in (*self._depots.values(), *(depot for _, depot in self._old.values())):
                 depot.give_up()
 
-    def _retire(self, provider_id: int) -> None:
-        """What the old pools have goes on under the old settings."""
+    def _retire(self, provider_id: int) -> list[Parcel]:
+        """What is under way goes on as it began; what waits is for the new settings."""
         old = self._depots.pop(provider_id, None)
-        if old is not None:
-            task = asyncio.get_running_loop().create_task(old.close(OLD_DRAIN_S))
-            self._old[task] = provider_id, old
-            task.add_done_callback(self._old.pop)
+        if old is None:
+            return []
+        waiting = old.hand_back()
+        task = asyncio.get_running_loop().create_task(old.close(OLD_DRAIN_S))
+        self._old[task] = provider_id, old
+        task.add_done_callback(self._old.pop)
+        return waiting
 
     def _of(self, provider_id: int) -> list[Depot]:
         """Its pools, those under settings that were changed meanwhile as well."""

@@ -75,6 +75,11 @@ class Depot:
         for pool in list(self._pools.values()):
             pool.drop(parcel_ids)
 
+    def hand_back(self) -> list[Parcel]:
+        """What waits for a connection, for other pools; it is not answered here."""
+        self._hungry.clear()
+        return [parcel for pool in list(self._pools.values()) for parcel in pool.hand_back()]
+
     def give_up(self) -> None:
         """The loop ends: what waits is dropped."""
         for pool in list(self._pools.values()):

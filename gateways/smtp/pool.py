@@ -160,6 +160,11 @@ class Pool:
             await asyncio.wait(set(self._owners), timeout=CLOSE_S)
         self.give_up()
 
+    def hand_back(self) -> list[Parcel]:
+        """What waits, for another pool; it is not answered here."""
+        waiting, self._queue = self._queue, deque()
+        return [one.parcel for one in waiting]
+
     def give_up(self) -> None:
         """Take nothing more, and drop what waits; what is under way ends with its task."""
         self._closing = True
@@ -196,7 +201,7 @@ class Pool:
         """Wake who is idle and open connections for the rest, within limits and pauses."""
         for owner in self._idle[-len(self._queue) :] if self._queue else ():
             owner.rouse()
-        if not self.hungry:
+        if self._closing or not self.hungry:
             return
         if not self._backoff.ready(time.monotonic()):
             if not self._owners:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -113,6 +114,17 @@ def provider(port: int, **more: Any) -> Provider:
     return Provider(port=port, **(given | more))
 
 
+async def leftovers() -> tuple[list[str], int]:
+    """Tasks and sockets of the asyncio thread that should have ended; asyncio side."""
+    for _ in range(3):
+        await asyncio.sleep(0)  # sockets close with the loop's next turn
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    names = [str(task.get_coro()) for task in tasks]
+    selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
+    own = 1  # the loop's own, through which other threads wake it
+    return [name for name in names if "Bridge._keep" not in name], len(selector.get_map()) - own
+
+
 @asynccontextmanager
 async def crossing() -> AsyncIterator[Desk]:
     """A served loop and a bridge over it; nothing is left of the thread at the end."""
@@ -126,6 +138,8 @@ async def crossing() -> AsyncIterator[Desk]:
         assert desk.bridge.statistics()["out"] == 0
         assert desk.bridge.statistics()["doubles"] == 0
         assert loop.statistics()["errors"] == 0
+        left = await loop.run(leftovers)
+        assert left == ([], 0), left
         nursery.cancel_scope.cancel()
     assert [one.name for one in threading.enumerate() if one.name == "smtp-asyncio"] == []
 

@@ -249,7 +249,9 @@ async def failing(at: At, how: How, code: int = 0) -> AsyncIterator[pytest.Excep
 
 @pytest.mark.parametrize("implicit", [False, True], ids=["STARTTLS", "implicit"])
 async def test_tls_with_a_good_certificate(
-    loop: Loop, authority: Authority, implicit: bool
+    loop: Loop,
+    authority: Authority,
+    implicit: bool,  # noqa: FBT001
 ) -> None:
     script: Script = {"TLS": ""} if implicit else {}
     async with faulty_mta(script, tls=context(authority, "mx.test")) as mta:
@@ -328,9 +330,8 @@ async def test_no_ca_file_is_told(loop: Loop, authority: Authority, tmp_path: Pa
 
 
 async def test_starttls_that_is_required_and_not_offered(loop: Loop) -> None:
-    async with faulty_mta() as mta:
-        async with failing(At.TLS, How.UNTRUSTED):
-            await loop.run(lambda: session(manner(mta.port, starttls="require"), 1))
+    async with faulty_mta() as mta, failing(At.TLS, How.UNTRUSTED):
+        await loop.run(lambda: session(manner(mta.port, starttls="require"), 1))
     assert mta.mails == []
 
 
@@ -384,7 +385,7 @@ async def test_any_certificate_does_at_an_mx(loop: Loop, authority: Authority) -
 
 # --- login
 
-SECRET = "hunter2-ü"
+SECRET = "hunter2-ü"  # noqa: S105
 
 
 def login(port: int, **more: Any) -> Manner:
@@ -453,9 +454,8 @@ async def test_a_refused_login_says_nothing_of_the_password(loop: Loop, code: in
 async def test_a_login_that_cannot_be_made(
     loop: Loop, extensions: tuple[str, ...], more: dict[str, Any]
 ) -> None:
-    async with faulty_mta(extensions=extensions) as mta:
-        async with failing(At.AUTH, How.UNABLE):
-            await loop.run(lambda: session(login(mta.port, **more), 1))
+    async with faulty_mta(extensions=extensions) as mta, failing(At.AUTH, How.UNABLE):
+        await loop.run(lambda: session(login(mta.port, **more), 1))
     assert not any("AUTH" in line for line in mta.peers[0].lines)
 
 

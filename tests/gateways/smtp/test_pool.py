@@ -227,7 +227,7 @@ class Table:
         ]
 
 
-def direct(desk: Desk, routes: Mapping[str, Sequence[int] | NoRoute], **more: int | float) -> None:
+def direct(desk: Desk, routes: Mapping[str, Sequence[int] | NoRoute], **more: float) -> None:
     desk.bridge = Bridge(desk.loop, desk.take, routing=Table(routes))
     desk.bridge.open(provider(0, host=""), settings(**more), SmtpConfig(hostname="client.test"))
 
