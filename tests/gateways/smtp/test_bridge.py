@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import trio
@@ -14,7 +15,7 @@ from engine.config import SmtpConfig
 from gateways.smtp.bridge import Bridge
 from gateways.smtp.loop import Loop
 from gateways.smtp.mxorder import NoRoute
-from gateways.smtp.records import How, Route
+from gateways.smtp.records import Answer, How, Route
 from tests.gateways.smtp.crossing import (
     PROVIDER_ID,
     Desk,
@@ -63,19 +64,22 @@ async def test_new_settings_are_for_all_that_is_not_under_way() -> None:
         await go.wait()
         await peer.say("250 2.0.0 old")
 
-    async with faulty_mta({"DOT": wait}) as old, faulty_mta({"DOT": "250 new"}) as new:
-        async with relay(old.port) as desk:
-            desk.bridge.send(PROVIDER_ID, [parcel(1), parcel(2)])
-            await (await old.peer()).event("DOT").wait()
-            desk.bridge.open(provider(new.port), settings(), CONFIG)
-            desk.bridge.send(PROVIDER_ID, [parcel(3)])
-            texts = {one.id: one.text for one in await desk.wait(2)}
-            assert texts == {2: "new", 3: "new"}
-            go.set()
-            first = (await desk.wait(3))[2]
-            assert (first.id, first.text) == (1, "2.0.0 old")
-            await old.peers[0].over.wait()
-            assert old.peers[0].lines[-1] == "QUIT"
+    async with (
+        faulty_mta({"DOT": wait}) as old,
+        faulty_mta({"DOT": "250 new"}) as new,
+        relay(old.port) as desk,
+    ):
+        desk.bridge.send(PROVIDER_ID, [parcel(1), parcel(2)])
+        await (await old.peer()).event("DOT").wait()
+        desk.bridge.open(provider(new.port), settings(), CONFIG)
+        desk.bridge.send(PROVIDER_ID, [parcel(3)])
+        texts = {one.id: one.text for one in await desk.wait(2)}
+        assert texts == {2: "new", 3: "new"}
+        go.set()
+        first = (await desk.wait(3))[2]
+        assert (first.id, first.text) == (1, "2.0.0 old")
+        await old.peers[0].over.wait()
+        assert old.peers[0].lines[-1] == "QUIT"
 
 
 async def test_dropping_reaches_what_goes_on_under_old_settings() -> None:
@@ -158,11 +162,12 @@ class Nowhere:
 async def test_a_bridge_answers_on_trios_thread() -> None:
     threads = []
     async with crossing() as desk:
-        desk.bridge = Bridge(
-            desk.loop,
-            lambda answers: (threads.append(threading.current_thread()), desk.take(answers))[1],
-            routing=Nowhere(),
-        )
+
+        def take(answers: Sequence[Answer]) -> None:
+            threads.append(threading.current_thread())
+            desk.take(answers)
+
+        desk.bridge = Bridge(desk.loop, take, routing=Nowhere())
         desk.bridge.open(provider(25, host=""), settings(), CONFIG)
         answer = (await desk.send(parcel(1)))[0]
         assert answer.how is How.NO_ROUTE
@@ -207,7 +212,7 @@ async def test_every_parcel_is_answered_exactly_once(
     dice = random.Random(seed)
     count, sent = 120, 0
     script = mischief(random.Random(seed + 1000))
-    open_files = len(os.listdir("/proc/self/fd"))
+    open_files = len(list(Path("/proc/self/fd").iterdir()))
     async with faulty_mta(script, extensions=extensions) as mta:  # type: ignore[arg-type]
         async with relay(mta.port, settings(connections=4)) as desk:
             while sent < count:
@@ -231,4 +236,4 @@ async def test_every_parcel_is_answered_exactly_once(
         if not one.left:
             assert there[one.id] == 0
         assert there[one.id] <= 1
-    assert len(os.listdir("/proc/self/fd")) <= open_files
+    assert len(list(Path("/proc/self/fd").iterdir())) <= open_files

@@ -170,7 +170,12 @@ async def test_the_envelope_of_a_peer_that_offers_nothing(loop: Loop) -> None:
 
 
 async def test_the_envelope_with_all_extensions(loop: Loop) -> None:
-    more = {"smtputf8": True, "envid": "a+b=c", "recipient": "żółw@example.net", "sender": ""}
+    more: dict[str, Any] = {
+        "smtputf8": True,
+        "envid": "a+b=c",
+        "recipient": "żółw@example.net",
+        "sender": "",
+    }
     async with faulty_mta() as mta:
         await loop.run(lambda: session(manner(mta.port), 1, **more))
         await loop.run(lambda: session(manner(mta.port), 2, envid="x", recipient="a+b@x.net"))
@@ -266,7 +271,7 @@ async def test_tls_with_a_good_certificate(
 
 
 @pytest.mark.parametrize("stops", [False, True], ids=["reads", "stops reading"])
-async def test_a_large_mail_within_tls(loop: Loop, authority: Authority, stops: bool) -> None:
+async def test_a_large_mail_within_tls(loop: Loop, authority: Authority, *, stops: bool) -> None:
     """The dot is given to TLS only after all of the body was; nothing hangs on its buffers."""
     body = b"Subject: large\r\n\r\n" + b"0123456789abcdef" * 600_000 + b"\r\n"
 
@@ -303,7 +308,7 @@ async def test_a_large_mail_within_tls(loop: Loop, authority: Authority, stops: 
     ids=["wrong name", "expired", "unknown CA"],
 )
 async def test_a_wrong_certificate_gets_no_mail_and_no_password(
-    loop: Loop, authority: Authority, names: tuple[str, ...], life: timedelta, ours: bool,
+    loop: Loop, authority: Authority, *, names: tuple[str, ...], life: timedelta, ours: bool,
     implicit: bool,
 ) -> None:  # fmt: skip
     script: Script = {"TLS": ""} if implicit else {}
@@ -348,9 +353,11 @@ async def test_octets_after_the_220_of_starttls_are_an_attack(
 
 async def test_starttls_refused(loop: Loop, authority: Authority) -> None:
     script: Script = {"STARTTLS": "454 4.7.0 not now"}
-    async with faulty_mta(script, tls=context(authority, "mx.test")) as mta:
-        async with failing(At.TLS, How.REPLY, 454):
-            await loop.run(lambda: session(manner(mta.port, starttls="require"), 1))
+    async with (
+        faulty_mta(script, tls=context(authority, "mx.test")) as mta,
+        failing(At.TLS, How.REPLY, 454),
+    ):
+        await loop.run(lambda: session(manner(mta.port, starttls="require"), 1))
 
 
 @pytest.mark.parametrize(
@@ -389,7 +396,7 @@ SECRET = "hunter2-ü"  # noqa: S105
 
 
 def login(port: int, **more: Any) -> Manner:
-    given = {"auth_without_tls": True, "username": "user", "password": SECRET}
+    given: dict[str, Any] = {"auth_without_tls": True, "username": "user", "password": SECRET}
     return manner(port, **(given | more))
 
 
@@ -434,9 +441,11 @@ async def test_logging_in_with_a_challenge(loop: Loop) -> None:
 @pytest.mark.parametrize("code", [535, 534, 530, 454])
 async def test_a_refused_login_says_nothing_of_the_password(loop: Loop, code: int) -> None:
     script: Script = {"AUTH": f"{code} 5.7.8 wrong: {SECRET}"}
-    async with faulty_mta(script, extensions=("AUTH PLAIN",)) as mta:
-        async with failing(At.AUTH, How.REPLY, code) as caught:
-            await loop.run(lambda: session(login(mta.port), 1))
+    async with (
+        faulty_mta(script, extensions=("AUTH PLAIN",)) as mta,
+        failing(At.AUTH, How.REPLY, code) as caught,
+    ):
+        await loop.run(lambda: session(login(mta.port), 1))
     assert caught.value.text == "5.7.8 wrong: ***"
     assert SECRET not in repr(login(mta.port)) + str(caught.value) + repr(caught.value)
 

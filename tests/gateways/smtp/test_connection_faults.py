@@ -1,4 +1,4 @@
-"""What a mail server can do to us: each ends in the right answer, and no connection in doubt goes on.
+"""What a mail server can do to us: each ends in the right answer, no connection in doubt goes on.
 
 Through the bridge and a pool, against a server that follows a script.
 """
@@ -58,12 +58,14 @@ async def next_is_right(desk: Desk, number: int = 99) -> None:
 async def test_a_refusal_is_the_answer_and_the_next_mail_goes(
     step: str, reply: str, at: At, extensions: tuple[str, ...]
 ) -> None:
-    async with faulty_mta({step: in_turn(reply, _usual(step))}, extensions=extensions) as mta:
-        async with relay(mta.port) as desk:
-            first = (await desk.send(parcel(1)))[0]
-            assert seen(first) == (at, How.REPLY, int(reply[:3]), step == "DOT")
-            assert first.tries == 1
-            await next_is_right(desk)
+    async with (
+        faulty_mta({step: in_turn(reply, _usual(step))}, extensions=extensions) as mta,
+        relay(mta.port) as desk,
+    ):
+        first = (await desk.send(parcel(1)))[0]
+        assert seen(first) == (at, How.REPLY, int(reply[:3]), step == "DOT")
+        assert first.tries == 1
+        await next_is_right(desk)
     # A refusal before the body costs nobody a connection, but for a peer that wants a body all
     # the same: with PIPELINING, DATA was said before RCPT was refused.
     again = reply.startswith("421") or (step in {"MAIL", "RCPT"} and "PIPELINING" in extensions)
@@ -121,16 +123,18 @@ async def test_the_end_of_a_connection_at_every_step(
 ) -> None:
     """``left`` is exact: before the body no, after body and dot yes (they are one write here)."""
     left = step in {"BODY", "DOT"}
-    async with faulty_mta({step: reaction}, {}, extensions=extensions) as mta:
-        async with relay(mta.port, QUICK) as desk:
-            answer = (await desk.send(parcel(1)))[0]
-            if left:
-                how = How.LOST if reaction is drop else How.TIMEOUT
-                assert seen(answer) == (At.DOT, how, 0, True)
-            else:
-                assert seen(answer) == (At.DOT, How.REPLY, 250, True)
-            assert answer.tries == (1 if left else 2)
-            await next_is_right(desk)
+    async with (
+        faulty_mta({step: reaction}, {}, extensions=extensions) as mta,
+        relay(mta.port, QUICK) as desk,
+    ):
+        answer = (await desk.send(parcel(1)))[0]
+        if left:
+            how = How.LOST if reaction is drop else How.TIMEOUT
+            assert seen(answer) == (At.DOT, how, 0, True)
+        else:
+            assert seen(answer) == (At.DOT, How.REPLY, 250, True)
+        assert answer.tries == (1 if left else 2)
+        await next_is_right(desk)
     assert len(mta.peers) == 2
 
 
@@ -300,19 +304,21 @@ async def test_dropping_at_every_step(step: str, extensions: tuple[str, ...]) ->
         peer.event("reached").set()
         await hold(peer)
 
-    async with faulty_mta({step: reached}, {}, extensions=extensions) as mta:
-        async with relay(mta.port) as desk:
-            desk.bridge.send(PROVIDER_ID, [parcel(1)])
-            await (await mta.peer()).event("reached").wait()
-            desk.bridge.drop(PROVIDER_ID, [1])
-            answer = (await desk.wait(1))[0]
-            assert (answer.how, answer.left) == (How.DROPPED, step in {"BODY", "DOT"})
-            if step in {"CONNECT", "EHLO"}:
-                # It waited only; that connection is still being made, and not in doubt.
-                assert answer.at is At.ROUTE
-            else:
-                await next_is_right(desk)
-                assert len(mta.peers) == 2
+    async with (
+        faulty_mta({step: reached}, {}, extensions=extensions) as mta,
+        relay(mta.port) as desk,
+    ):
+        desk.bridge.send(PROVIDER_ID, [parcel(1)])
+        await (await mta.peer()).event("reached").wait()
+        desk.bridge.drop(PROVIDER_ID, [1])
+        answer = (await desk.wait(1))[0]
+        assert (answer.how, answer.left) == (How.DROPPED, step in {"BODY", "DOT"})
+        if step in {"CONNECT", "EHLO"}:
+            # It waited only; that connection is still being made, and not in doubt.
+            assert answer.at is At.ROUTE
+        else:
+            await next_is_right(desk)
+            assert len(mta.peers) == 2
 
 
 async def test_closing_the_provider_answers_everything() -> None:

@@ -71,8 +71,8 @@ def test_waiting_is_no_longer_than_needed() -> None:
     assert bucket.wait_s(0.5) == 0.0
 
 
-@given(st.integers(1, 40), st.booleans(), st.integers())
-def test_pauses_double_up_to_a_bound(times: int, stop: bool, seed: int) -> None:
+@given(times=st.integers(1, 40), stop=st.booleans(), seed=st.integers())
+def test_pauses_double_up_to_a_bound(*, times: int, stop: bool, seed: int) -> None:
     backoff, now, pause = Backoff(random.Random(seed)), 100.0, 0.0
     assert backoff.ready(now)
     first, most = (STOPPED_S, STOPPED_MOST_S) if stop else (FIRST_S, MOST_S)

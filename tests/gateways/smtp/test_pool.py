@@ -164,42 +164,46 @@ async def test_a_wrong_login_stops_the_pool_with_one_try() -> None:
     """Many tries would lock the account: what comes next is told the same, at once."""
     script: Script = {"AUTH": "535 5.7.8 no"}
     given = settings(connections=4, auth_without_tls=True)
-    async with faulty_mta(script, extensions=("AUTH PLAIN",)) as mta:
-        async with relay(mta.port, given, username="u", password="p") as desk:  # noqa: S106
-            first = (await desk.send(parcel(1)))[0]
-            assert (first.at, first.how, first.code) == (At.AUTH, How.REPLY, 535)
-            for number in range(2, 12):
-                again = (await desk.send(parcel(number)))[0]
-                assert (again.at, again.code) == (At.AUTH, 535)
-            assert len(mta.peers) == 1
-            assert desk.pools()["stopped"] == 1
+    async with (
+        faulty_mta(script, extensions=("AUTH PLAIN",)) as mta,
+        relay(mta.port, given, username="u", password="p") as desk,  # noqa: S106
+    ):
+        first = (await desk.send(parcel(1)))[0]
+        assert (first.at, first.how, first.code) == (At.AUTH, How.REPLY, 535)
+        for number in range(2, 12):
+            again = (await desk.send(parcel(number)))[0]
+            assert (again.at, again.code) == (At.AUTH, 535)
+        assert len(mta.peers) == 1
+        assert desk.pools()["stopped"] == 1
 
 
 @pytest.mark.parametrize("stop", [False, True], ids=["outage", "wrong login"])
 async def test_after_the_pause_one_mail_finds_out_whether_it_works_again(
-    stop: bool, monkeypatch: pytest.MonkeyPatch
+    *, stop: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backoff, "STOPPED_S", 0.05)
     monkeypatch.setattr(backoff, "FIRST_S", 0.05)
     bad: Script = {"AUTH": "535 5.7.8 no"} if stop else {"CONNECT": drop}
     given = settings(auth_without_tls=True)
-    async with faulty_mta(bad, {"AUTH": "235 ok"}, extensions=("AUTH PLAIN",)) as mta:
-        async with relay(mta.port, given, username="u", password="p") as desk:  # noqa: S106
-            number = 1
-            while (await desk.send(parcel(number)))[0].code != 250:
-                number += 1
-            assert number > 1
-            assert len(mta.peers) == 2
-            assert desk.pools()["stopped"] == 0
+    async with (
+        faulty_mta(bad, {"AUTH": "235 ok"}, extensions=("AUTH PLAIN",)) as mta,
+        relay(mta.port, given, username="u", password="p") as desk,  # noqa: S106
+    ):
+        number = 1
+        while (await desk.send(parcel(number)))[0].code != 250:
+            number += 1
+        assert number > 1
+        assert len(mta.peers) == 2
+        assert desk.pools()["stopped"] == 0
 
 
 async def test_all_that_wait_are_told_when_no_connection_can_be_made() -> None:
-    async with faulty_mta({"CONNECT": drop}) as mta:
-        async with relay(mta.port, settings(connections=3)) as desk:
-            answers = await desk.send(*numbered(1, 50))
-            assert {(one.at, one.how, one.left) for one in answers} == {
-                (At.GREETING, How.LOST, False)
-            }
+    async with (
+        faulty_mta({"CONNECT": drop}) as mta,
+        relay(mta.port, settings(connections=3)) as desk,
+    ):
+        answers = await desk.send(*numbered(1, 50))
+        assert {(one.at, one.how, one.left) for one in answers} == {(At.GREETING, How.LOST, False)}
 
 
 async def test_a_relay_that_dns_does_not_know() -> None:
@@ -283,7 +287,7 @@ async def test_a_reply_about_the_mail_is_not_asked_for_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("permanent", [True, False])
-async def test_a_domain_without_a_route(permanent: bool) -> None:
+async def test_a_domain_without_a_route(*, permanent: bool) -> None:
     async with crossing() as desk:
         direct(desk, {"a.example": NoRoute("null MX", permanent=permanent)})
         answer = (await desk.send(to("a.example", 1)))[0]
@@ -338,7 +342,7 @@ async def test_an_idle_connection_gives_way_to_another_domain() -> None:
 async def test_pools_of_domains_that_have_nothing_are_forgotten() -> None:
     async with faulty_mta() as mta, crossing() as desk:
         domains = [f"d{number}.example" for number in range(20)]
-        direct(desk, dict.fromkeys(domains, [mta.port]), idle_s=0.01)
+        direct(desk, {domain: [mta.port] for domain in domains}, idle_s=0.01)
         await desk.send(*(to(domain, number) for number, domain in enumerate(domains)))
         with trio.fail_after(60):
             while desk.pools()["pools"]:  # each goes with its last connection
