@@ -35,7 +35,7 @@ GRACE_S = 3600.0
 """Beyond the wait for bounces: silence is reported by us, never by who looks for stuck spools."""
 
 REFUSED_KEEP_S = 86_400.0
-"""How long what was not taken stays: no bounce of it can come, and sending it again is no double."""
+"""How long what was not taken stays: it cannot bounce, and sending it again is no double."""
 
 _TICK_S = 30.0  # calendar time can be set: the clock is looked at that often anyway
 _DIAGNOSTIC_LENGTH = 255

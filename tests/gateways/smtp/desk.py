@@ -15,11 +15,15 @@ from engine.gateway import Order, Program, Stage
 from engine.model import Provider, Service
 from engine.results import Fate, Result
 from gateways.smtp.gateway import SmtpGateway
+from tests.gateways.smtp.faulty import FaultyMta, Script
 from tests.support import LOCALHOST, wait_until
 from tests.support.inbox import Tray
 from tests.support.mails import send
 
 DEADLINE_S = 30.0
+
+GOOD: Script = {}
+"""A server as RFC 5321 has it."""
 
 QUICK: dict[str, Any] = {
     "starttls": "never",
@@ -145,6 +149,16 @@ async def running(folder: Path, **smtp: Any) -> AsyncIterator[Node]:
         await nursery.start(gateway.run, inbox)
         yield Node(gateway, inbox, nursery)
         nursery.cancel_scope.cancel()
+
+
+def recipients(mta: FaultyMta) -> list[bytes]:
+    """Recipients of the mails that came whole."""
+    lines = [line for mail in mta.mails for line in mail.split(b"\r\n")]
+    return [line for line in lines if line.startswith(b"To:")]
+
+
+def causes(deliveries: list[Delivery]) -> set[str]:
+    return {each.result.cause for each in deliveries}
 
 
 async def hand_in(port: int, sender: str, recipient: str, mail: str) -> int:
