@@ -7,7 +7,6 @@ key, whatever was deleted meanwhile.
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -15,7 +14,7 @@ import msgspec
 from engine.clock import Clock, now
 from engine.config import Config
 from engine.do_not_contact import DoNotContacts
-from engine.errors import ConflictError, UnavailableError
+from engine.errors import UnavailableError
 from engine.model import DoNotContact, Service
 from engine.screening import bare_spelling
 from engine.seals import Seals
@@ -108,8 +107,7 @@ class Unsubscribes:
             created_at=at,
             updated_at=at,
         )
-        with suppress(ConflictError):  # its owner is gone: there is nobody left who could send
-            await self._list.forbid(entry)
+        await self._list.forbid(entry)
         self._done += 1
         return found
 

@@ -21,7 +21,7 @@ from api.web import create_app
 from engine.app import Engine
 from engine.auth import ROLES, Tokens
 from engine.clock import now
-from engine.config import Config, HttpConfig
+from engine.config import Config, HttpConfig, WebsiteConfig
 from engine.model import Account, User
 from gateways.loopback.script import Script
 from tests.api.recorder import RECORDER
@@ -76,19 +76,25 @@ class Node:
         return await trio.open_tcp_stream("127.0.0.1", self.port)
 
 
-def node_config(folder: Path, **http: Any) -> Config:
+def node_config(folder: Path, *, website: WebsiteConfig | None = None, **http: Any) -> Config:
     key = folder / "keys" / "jwt.pem"
     key.parent.mkdir(parents=True, exist_ok=True)
     key.touch(mode=0o600)
     key.write_bytes(signing_key())
-    return config_in(folder, http=HttpConfig(**{"port": 0, **http}))
+    return config_in(
+        folder, http=HttpConfig(**{"port": 0, **http}), website=website or WebsiteConfig()
+    )
 
 
 @asynccontextmanager
 async def running_node(
-    folder: Path, script: Script | None = None, **http: Any
+    folder: Path,
+    script: Script | None = None,
+    *,
+    website: WebsiteConfig | None = None,
+    **http: Any,
 ) -> AsyncIterator[Node]:
-    config = node_config(folder, **http)
+    config = node_config(folder, website=website, **http)
     async with (
         running_engine(config, script) as engine,
         trio.open_nursery() as nursery,

@@ -20,7 +20,7 @@ SERVICES = {
     "sendfax": (2, "outbound"), "sendsms": (4, "outbound"), "voicemessage": (1, "outbound"),
     "voicetts": (1, "outbound"),
 }  # fmt: skip
-UNSENDABLE = sorted(set(SERVICES) - {"voicemessage", "sendsms"})
+UNSENDABLE = sorted(set(SERVICES) - {"voicemessage", "sendsms", "sendemail"})
 
 
 async def parameter_of(node: Node, kind: str) -> dict[str, Any]:

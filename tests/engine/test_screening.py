@@ -42,6 +42,22 @@ def test_causes() -> None:
     assert screen(Contact(phone="x"), Service.SMS, ()) == ("", "invalid_number")
     assert screen(Contact(), Service.EMAIL, ()) == ("", "missing_email")
     assert screen(Contact(email="a@b"), Service.EMAIL, ()) == ("a@b", "")
+    assert screen(Contact(email="  "), Service.EMAIL, ()) == ("", "missing_email")
+
+
+@pytest.mark.parametrize(
+    ("email", "destination"),
+    [
+        ("ada@example.org", "ada@example.org"), (" Ada@Example.org\t", "Ada@Example.org"),
+        ("zoë@münchen.de", "zoë@münchen.de"), ("ada", ""), ("ada@", ""), ("a@b_c.de", ""),
+        ("Ada <ada@example.org>", ""), ("ada@example.org,bob@example.org", ""),
+        ("ada@example.org\r\nBcc: x@example.org", ""), ("ada@example.org\n", ""), ("a\0@b.de", ""),
+        (f"{'x' * 64}@{'d' * 63}.{'d' * 63}.{'d' * 63}", ""), ("a@127.0.0.1", ""),
+    ],
+)  # fmt: skip
+def test_only_addresses_are_mailed(email: str, destination: str) -> None:
+    found = screen(Contact(email=email, phone="1"), Service.EMAIL, ("49",))
+    assert found == (destination, "" if destination else "invalid_email")
 
 
 @pytest.mark.parametrize("phone", ["+4930", "004930", "4930"])
