@@ -363,9 +363,10 @@ class Pool:
         await owner.connection.settle()
 
     def _book(self, owner: _Owner, one: _Waiting, told: Answer) -> None:
-        if owner.dropped and told.how is not How.REPLY:
-            told = msgspec.structs.replace(told, how=How.DROPPED, text="")
-        elif self._again(one, told):
+        again = self._again(one, told)
+        if owner.dropped and (again or told.how is not How.REPLY):
+            told = msgspec.structs.replace(told, how=How.DROPPED, code=0, text="")
+        elif again:
             route = owner.connection.route
             if route is not None:
                 self._avoid[route] = time.monotonic() + AVOID_S

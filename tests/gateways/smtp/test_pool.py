@@ -13,12 +13,16 @@ import trio
 from engine.config import SmtpConfig
 from gateways.smtp import backoff
 from gateways.smtp.bridge import Bridge
+from gateways.smtp.connection import answer as answer_of
+from gateways.smtp.limits import Limits
 from gateways.smtp.mxorder import NoRoute
+from gateways.smtp.pool import Pool, Usage, _Owner, _Waiting
 from gateways.smtp.records import Answer, At, How, Parcel, Route
 from tests.gateways.smtp.crossing import (
     PROVIDER_ID,
     Desk,
     crossing,
+    manner,
     parcel,
     provider,
     relay,
@@ -155,6 +159,41 @@ async def test_a_mail_that_waits_is_dropped_at_once_and_the_others_go_on() -> No
         await desk.wait(3)
         assert [(one.id, one.code) for one in desk.answers[1:]] == [(1, 250), (3, 250)]
         assert len(mta.peers) == 1
+
+
+@pytest.mark.parametrize(
+    ("at", "how", "code", "left", "expected"),
+    [
+        (At.MAIL, How.REPLY, 421, False, How.DROPPED),  # not tried elsewhere: nobody wants it
+        (At.MAIL, How.LOST, 0, False, How.DROPPED),
+        (At.DOT, How.LOST, 0, True, How.DROPPED),
+        (At.DOT, How.REPLY, 250, True, How.REPLY),  # the answer was faster
+        (At.RCPT, How.REPLY, 550, False, How.REPLY),
+    ],
+)
+async def test_what_came_just_before_a_drop_counts(
+    at: At,
+    how: How,
+    code: int,
+    left: bool,  # noqa: FBT001
+    expected: How,
+) -> None:
+    told: list[Answer] = []
+
+    async def nowhere() -> list[Route]:
+        return []
+
+    async def job() -> None:
+        given = manner(25)
+        pool = Pool(given, Usage(), Limits(1, 1), domain="", routes=nowhere, tell=told.append)
+        owner = _Owner(given)
+        owner.dropped = True
+        came = answer_of(parcel(1), at, how, code=code, left=left)
+        pool._book(owner, _Waiting(parcel(1), tries=1), came)
+
+    async with crossing() as desk:
+        await desk.loop.run(job)
+    assert [(one.how, one.left) for one in told] == [(expected, left)]
 
 
 # --- failures
