@@ -7,7 +7,6 @@ No line begins with ``.`` (nothing to stuff) or ``From `` (nothing for an mbox t
 
 from __future__ import annotations
 
-import binascii
 import re
 from base64 import encodebytes
 from collections.abc import Sequence
@@ -57,11 +56,6 @@ def mostly_foreign(fixed: Sequence[str]) -> bool:
     sample = "".join(fixed)[:_SAMPLE].encode("utf-8", "replace")
     ascii_ = len(sample.decode("ascii", "ignore"))
     return (len(sample) - ascii_) * MOSTLY > len(sample)
-
-
-def unquoted_words(text: str) -> bytes:
-    """The octets of a Q encoded word (RFC 2047 §4.2); what is wrong in it stands for itself."""
-    return binascii.a2b_qp(text.encode("utf-8", "replace"), header=True)
 
 
 def _quoted_line(line: str) -> bytes:

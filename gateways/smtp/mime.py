@@ -216,7 +216,8 @@ def _chosen(leaves: list[_Leaf]) -> tuple[_Leaf | None, _Leaf | None]:
     if within:
         first = {leaf.kind: leaf for leaf in reversed(within)}
         return first.get("text/html"), first.get("text/plain")
-    biggest = {leaf.kind: leaf for leaf in sorted(texts, key=lambda leaf: leaf.end - leaf.start)}
+    texts.sort(key=lambda leaf: (leaf.end - leaf.start, -leaf.start))  # of equal ones the first
+    biggest = {leaf.kind: leaf for leaf in texts}
     return biggest.get("text/html"), biggest.get("text/plain")
 
 

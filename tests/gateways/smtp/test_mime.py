@@ -172,3 +172,8 @@ def test_only_what_looks_like_a_bounce_is_guessed_about() -> None:
     assert [found is guess for found in asked.values()] == [True, True, False]
     daemon = mail(b"From: MAILER-DAEMON@b.example (x)")
     assert read(daemon, lambda *_: None, lambda _: guess).bounce is guess
+
+
+def test_an_empty_text_is_no_file() -> None:
+    parsed, _ = taken(mixed(part(b"text/plain", b"x"), part(b"text/plain", b"\r\n ")))
+    assert parsed.files == ()

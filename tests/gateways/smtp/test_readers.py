@@ -14,9 +14,10 @@ import trio
 
 from engine.config import SmtpConfig
 from engine.errors import InvalidError, UnavailableError
+from gateways.smtp import reader
 from gateways.smtp import readers as module
 from gateways.smtp.parsed import Parsed
-from gateways.smtp.reader import LENGTH, Answer
+from gateways.smtp.reader import LENGTH, Answer, Request
 from gateways.smtp.readers import Readers
 from tests.gateways.smtp.corpus import CORPUS, file_part, mail, mixed
 from tests.support import wait_until
@@ -270,6 +271,20 @@ async def test_who_reads_when_it_ends_is_told(silent: object, scratch: Path) -> 
         await readers.read(GOOD, scratch)
 
 
-def test_an_answer_says_one_of_two_things() -> None:
-    answer = Answer(Parsed(subject="x"))
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(answer), type=Answer) == answer
+def test_what_breaks_the_reading_is_an_answer(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answered(raw: Path) -> Answer:
+        answer = reader._answer(Request(str(raw), str(scratch)))
+        return msgspec.msgpack.decode(msgspec.msgpack.encode(answer), type=Answer)
+
+    def exhausted(*_: object) -> Parsed:
+        raise MemoryError
+
+    raw = scratch / "raw"
+    raw.write_bytes(mixed(file_part(b"attachment; filename=a", b"QUJD")))
+    assert answered(raw).error == ""
+    assert answered(raw).error == "FileExistsError"  # a file that is there is never written over
+    assert answered(scratch / "none").error == "FileNotFoundError"
+    monkeypatch.setattr(reader, "read", exhausted)
+    assert answered(raw).error == "memory"
