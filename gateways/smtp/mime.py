@@ -67,6 +67,9 @@ class _Leaf(msgspec.Struct, eq=False):
     def is_text(self) -> bool:
         return self.kind in _TEXTS and not self.attached and not self.name
 
+    def is_blank(self, raw: bytes) -> bool:
+        return self.is_text and not raw[self.start : self.end].strip()
+
     def octets(self, raw: bytes) -> bytes:
         return transferred(raw[self.start : self.end], self.fields.value(_ENCODING))
 
@@ -87,7 +90,7 @@ def read(
     walk = _Walk(raw)
     if head.cut:
         walk.cut.append("header")
-    leaves = list(walk.leaves(head, len(raw), 0, _NONE))
+    leaves = [leaf for leaf in walk.leaves(head, len(raw), 0, _NONE) if not leaf.is_blank(raw)]
     html, plain = _chosen(leaves)
     body = walk.html(html) if html else ""
     body_alt = walk.plain(plain) if plain else ""
@@ -178,17 +181,13 @@ class _Walk:
     def files(
         self, leaves: list[_Leaf], save: Callable[[int, bytes], None]
     ) -> Iterator[ParsedFile]:
-        kept = 0
-        for leaf in leaves:
-            if leaf.is_text and not self.raw[leaf.start : leaf.end].strip():
-                continue
-            if kept == MAX_FILES:
+        for index, leaf in enumerate(leaves):
+            if index == MAX_FILES:
                 self._over("files")
                 return
             octets = leaf.octets(self.raw)
-            save(kept, octets)
-            yield _file(kept, leaf, octets)
-            kept += 1
+            save(index, octets)
+            yield _file(index, leaf, octets)
 
     def _over(self, limit: str) -> None:
         if limit not in self.cut:
