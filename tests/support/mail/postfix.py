@@ -230,6 +230,15 @@ class Postfix:
         await wait_until(enough, f"{number} mails: {self.log()}", deadline_s=DEADLINE_S)
         return await self.messages(mailbox)
 
+    async def wait_more(self, number: int, mailbox: str = EVERYTHING) -> None:
+        """Wait until so many more mails are in a mailbox than now."""
+        wanted = self.arrived(mailbox) + number
+
+        async def enough() -> bool:
+            return self.arrived(mailbox) >= wanted
+
+        await wait_until(enough, f"{wanted} mails: {self.log()}", deadline_s=DEADLINE_S)
+
     def arrived(self, mailbox: str = EVERYTHING) -> int:
         """How many mails are in a mailbox."""
         return count(self.mailbox(mailbox))
