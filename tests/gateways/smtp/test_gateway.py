@@ -155,6 +155,13 @@ def test_settings_that_cannot_work_are_named() -> None:
     assert error.value.field == "settings"
 
 
+async def test_a_listener_that_cannot_work_stops_the_start(tmp_path: Path) -> None:
+    with pytest.RaisesGroup(InvalidError, flatten_subgroups=True, allow_unwrapped=True) as errors:
+        async with running(tmp_path, listen_port=free_port(), listen_require_tls=True):
+            raise AssertionError("it runs")
+    assert "listen_certificate" in str(errors.value.exceptions)
+
+
 # --- providers that change -----------------------------------------------------------------------
 async def test_a_provider_that_is_gone_tells_what_waits_at_once(tmp_path: Path) -> None:
     async with faulty_mta({"DOT": hold}) as mta, running(tmp_path) as node:
