@@ -157,13 +157,14 @@ class Seat:
 
 @asynccontextmanager
 async def seated(
-    parts: Parts | None = None, *, direct: bool = False, max_queue: int = 100
+    parts: Parts | None = None, *, direct: bool = False, max_queue: int = 100, pressers: int = 1
 ) -> AsyncIterator[Seat]:
+    """One presser keeps the order; several share it out by sixteen."""
     parts = parts or Parts()
     provider = Provider(id=1, name="relay", type="smtp", host="" if direct else "relay")
     lane = Lane(
         provider, SmtpSettings(), wire=parts, books=parts, press=parts, desk=parts,
-        clock=now, max_queue=max_queue, pressers=2,
+        clock=now, max_queue=max_queue, pressers=pressers,
     )  # fmt: skip
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lane.run)
@@ -345,7 +346,7 @@ def test_whatever_happens_each_leaves_at_most_once_and_none_is_forgotten(
 
     async def run() -> None:
         parts, jobs = Parts(credit=3), {}
-        async with seated(parts, max_queue=1000) as seat:
+        async with seated(parts, max_queue=1000, pressers=2) as seat:
             for number, (deed, which) in enumerate(deeds, 1):
                 if deed == "p":
                     jobs[number] = job_of(number)
