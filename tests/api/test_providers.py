@@ -137,6 +137,16 @@ async def test_a_type_brings_its_service_and_port(
     assert (shown["service_flag"], shown["port"]) == (1, 99), "what is said is said"
 
 
+async def test_slow_mail_does_not_use_up_the_channels_of_calls(node: Node) -> None:
+    direct = await made(node.client, "/providers", name="mx", type="smtp")
+    shown = (await node.client.get(f"/providers/{direct}")).json()
+    assert (shown["host"], shown["channels"]) == ("", 200), "no host is direct MX"
+    own = await made(node.client, "/providers", name="own", type="smtp", channels=0)
+    assert (await node.client.get(f"/providers/{own}")).json()["channels"] == 0
+    sip = await made(node.client, "/providers", name="sip", type="sip", host="h")
+    assert (await node.client.get(f"/providers/{sip}")).json()["channels"] == 0
+
+
 async def test_a_type_without_a_gateway_here_carries_nothing(node: Node) -> None:
     """This node runs the loopback gateway alone."""
     smpp = await made(node.client, "/providers", name="m", type="smpp", host="h", service_flag=15)

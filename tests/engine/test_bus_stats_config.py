@@ -85,6 +85,17 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str) -> None:
         load(file, {}, {})
 
 
+def test_mail_settings_come_from_the_environment_and_keep_their_secret() -> None:
+    given = {
+        "OUTSPOOL_SMTP_DNS_SERVERS": "127.0.0.1:53, ::1",
+        "OUTSPOOL_SMTP_LISTEN_PASSWORD": "pw",
+    }
+    config = load(None, given, {})
+    assert config.smtp.dns_servers == ("127.0.0.1:53", "::1")
+    assert config.smtp.listen_password == "pw"  # noqa: S105
+    assert "pw" not in repr(config)
+
+
 def test_a_time_zone_nobody_knows_is_said_at_once() -> None:
     with pytest.raises(InvalidError, match="timezone"):
         load(None, {"OUTSPOOL_NODE_TIMEZONE": "Mars/Olympus"}, {})
