@@ -34,6 +34,9 @@ PER_CONNECTION = 2
 CLOSE_S = 15.0
 """How long closing may take beyond its drain before what is out is answered without the thread."""
 
+OLD_DRAIN_S = 600.0
+"""How long mails go on under settings that were changed meanwhile."""
+
 log = structlog.get_logger("smtp")
 
 
@@ -264,7 +267,3 @@ class Bridge:
         depots = self._of(provider_id)
         self._depots.pop(provider_id, None)
         await asyncio.gather(*(depot.close(drain_s) for depot in depots))
-
-
-OLD_DRAIN_S = 600.0
-"""How long mails go on under settings that were changed meanwhile."""
