@@ -158,7 +158,7 @@ class Resolver:
         chosen = order(exchanges, self._dice, self._own)
         answers = await asyncio.gather(*(self._addresses(host) for host in chosen))
         addresses = {host: found.records for host, found in zip(chosen, answers, strict=True)}
-        kept = tuple(each for each in exchanges if each[1] in addresses or each[1] in self._own)
+        kept = tuple(each for each in exchanges if each[1] in addresses)
         return self._keep(kept, addresses, min(mx.ttl_s, *(each.ttl_s for each in answers)))
 
     async def _implicit(self, name: str, ttl_s: float) -> _Found:

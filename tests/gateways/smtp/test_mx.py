@@ -216,6 +216,17 @@ async def test_a_truncated_answer_is_asked_for_again_over_tcp() -> None:
         assert names.questions == ["a.example. MX"] * 2 + ["mx.example. A"] * 2
 
 
+async def test_a_domain_whose_addresses_dns_does_not_say_may_have_some() -> None:
+    def half(question: Answer) -> Answer:
+        failed = dns.rcode.NOERROR if asks(question, "MX") else dns.rcode.SERVFAIL
+        return answered(question, rcode=failed)
+
+    async with responder(half) as names:
+        with pytest.raises(NoRoute) as nothing:
+            await looked_up(names, "a.example")
+        assert not nothing.value.permanent
+
+
 async def test_addresses_that_dns_does_not_say_are_asked_for_again_soon() -> None:
     def half(question: Answer) -> Answer:
         if asks(question, "MX"):

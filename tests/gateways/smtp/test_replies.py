@@ -118,6 +118,7 @@ REPLIES = [
     (At.RCPT, 550, "5.1.4 ambiguous", REFUSED, "RFC 5321 §4.2.1"),
     (At.RCPT, 550, "5.4.1 access denied", REFUSED, "RFC 5321 §4.2.1"),
     (At.DATA, 503, "5.5.1 bad sequence", REFUSED, "RFC 5321 §4.2.1"),
+    (At.DOT, 554, "5.3.0 system trouble", REFUSED, "RFC 5321 §4.2.1"),
     (At.DOT, 599, "5.9.9 no such code", REFUSED, "RFC 5321 §4.2.1"),
     # sizes
     (At.RCPT, 552, "5.2.2 mailbox full", (A.NEVER, D.FAILED, "mailbox_full", B.CALLEE, R.NETWORK,
