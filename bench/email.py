@@ -41,7 +41,7 @@ class Effort(msgspec.Struct, frozen=True):
     contacts: int
 
 
-FULL = Effort(seconds=4.0, rounds=5, messages=40_000, contacts=5_000)
+FULL = Effort(seconds=4.0, rounds=5, messages=40_000, contacts=3_000)
 SMOKE = Effort(seconds=0.3, rounds=1, messages=500, contacts=50)
 
 

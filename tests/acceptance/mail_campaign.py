@@ -98,6 +98,7 @@ def config(folder: Path, mta: Postfix | None, **sections: dict[str, Any]) -> Pat
     smtp = {"hostname": "node.example.org", "ca_file": str(mta.trusted) if mta else ""}
     given: dict[str, dict[str, Any]] = {
         "http": {"port": port},
+        "dial": {"trunk_cooldown_s": 1.0},
         "website": {"url": f"http://{LOCALHOST}:{port}"},
         **sections,
         "smtp": {**smtp, **sections.get("smtp", {})},

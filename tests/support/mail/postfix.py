@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import tempfile
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -204,10 +205,11 @@ class Postfix:
         await wait_until(there, f"{words!r} in: {self.log()}", deadline_s=deadline_s)
 
     def queued(self) -> int:
-        """Mails that are in its queue, on their way or waiting."""
+        """Mails that are in its queue, on their way or waiting; not those a kill cut short."""
         queue = self._folder / "queue"
         names = ("maildrop", "incoming", "active", "deferred")
-        return sum(len(files) for name in names for _, _, files in os.walk(queue / name))
+        entries = [entry for name in names for entry in (queue / name).rglob("*")]
+        return sum(map(_whole_mail, entries))
 
     async def queue_empty(self, *, deadline_s: float = DEADLINE_S) -> None:
         """Wait until all it took is delivered or given up."""
@@ -246,6 +248,15 @@ class Postfix:
     def mailbox(self, name: str = EVERYTHING) -> Path:
         """The folder of a mailbox."""
         return self._folder / "mail" / name
+
+
+def _whole_mail(entry: Path) -> bool:
+    """Postfix makes a queue file executable once it holds the whole mail."""
+    try:
+        mode = entry.stat().st_mode
+    except FileNotFoundError:
+        return True  # it moves between queues while we look
+    return stat.S_ISREG(mode) and bool(mode & stat.S_IXUSR)
 
 
 def _alive(group: int) -> bool:
