@@ -143,6 +143,7 @@ async def running(folder: Path, **smtp: Any) -> AsyncIterator[Node]:
     """A gateway with its journal in ``folder``; ``smtp`` are fields of ``[smtp]``."""
     folder.mkdir(parents=True, exist_ok=True)
     smtp.setdefault("hostname", "node.example.org")
+    smtp.setdefault("dns_servers", ("127.0.0.1:9",))  # nobody: no name is asked for outside
     config = Config(node=NodeConfig(data_dir=str(folder)), smtp=SmtpConfig(**smtp))
     gateway, inbox = SmtpGateway(config), Tray()
     async with trio.open_nursery() as nursery:
