@@ -151,9 +151,9 @@ class Ledger:
         self._counts[verdict.cause] += 1
         if unsure:
             log.warning("smtp.unknown", spool_id=job.spool_id, how=str(answer.how))
-        elif verdict.cause == "policy":
-            # Ours, or our address's: whoever runs the node has to know.
-            log.error("smtp.reputation", spool_id=job.spool_id, code=code_of(answer))
+        elif verdict.cause == "policy" and (refused := self._counts["policy"]).bit_count() == 1:
+            # Ours, or our address's: whoever runs the node has to know, but not 10,000 times.
+            log.error("smtp.reputation", spool_id=job.spool_id, code=code_of(answer), count=refused)
         fate = self._fate(job, answer, verdict.action)
         rows = (*fate.rows, *_own_rows(job, left=left), *job.rows)
         fate = msgspec.structs.replace(fate, rows=rows)
