@@ -23,7 +23,7 @@ from engine.config import RetryConfig
 from engine.errors import UnavailableError
 from engine.gateway import Gateway
 from engine.model import Campaign, CampaignStatus, Provider, Spool, TransmissionStatus
-from engine.results import Awaiting, Disposition, Fate, Result, interrupted
+from engine.results import Awaiting, Disposition, Fate, Reached, Result, interrupted
 from engine.store.base import Condition, Interrupted, Op, Outcome, Query, Standing, Store
 
 log = structlog.get_logger("recovery")
@@ -32,6 +32,9 @@ BATCH = 500
 
 AGAIN_MOST = 5
 """Spools that one transmission may have ended with the same wish to go on at once."""
+
+NEVER_LEFT_MOST = 100
+"""The same where nothing left: a node that is killed every second still sends everything."""
 
 
 async def recover(
@@ -200,7 +203,8 @@ async def _not_for_ever(store: Store, transmission_id: int, result: Result) -> R
         Condition("transmission_id", Op.EQ, transmission_id),
         Condition("response", Op.EQ, result.cause),
     )
-    if await store.count(Spool, Query(conditions=alike)) < AGAIN_MOST:
+    most = NEVER_LEFT_MOST if result.reached is Reached.NOTHING else AGAIN_MOST
+    if await store.count(Spool, Query(conditions=alike)) < most:
         return result
     log.error("goes_on_no_more", transmission_id=transmission_id, cause=result.cause)
     return msgspec.structs.replace(result, again=False)

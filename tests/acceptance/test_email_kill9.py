@@ -25,9 +25,6 @@ from tests.support.node_process import node_process
 KILLS = int(os.environ.get("OUTSPOOL_TEST_MAIL_KILLS", "10"))
 CONTACTS = 150 * KILLS
 PACE_CPM = 60_000
-CHANNELS = 60
-"""Orders in hand. One that five kills in a row found there unsent would not be tried a sixth time
-(``engine.recovery.AGAIN_MOST``), so that kills come when as many have gone."""
 SETTINGS = {"retry_s": [1.0] * 90}
 ACCEPTED, UNKNOWN = ("completed", "accepted"), ("failed", "unknown")
 _QUEUE_ID = re.compile(rb"\bid ([0-9A-Za-z]+)")
@@ -38,7 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 async def _begun(
     client: httpx.AsyncClient, mta: Postfix, who: list[mail.Person], unknown: str
 ) -> int:
-    given = {**SETTINGS, "unknown": unknown, "channels": CHANNELS}
+    given = {**SETTINGS, "unknown": unknown}
     await mail.provider(client, mta.port, **given)
     campaign_id = await mail.campaign(
         client, who, await mail.template(client), await mail.account(client), cpm=PACE_CPM

@@ -350,15 +350,18 @@ async def test_a_message_sent_again_is_the_same_try(tmp_path: Path) -> None:
         assert (await engine.store.campaign_tally(campaign.id))["retries"] == 0
 
 
-async def test_what_is_sent_again_and_again_fails_at_last(tmp_path: Path) -> None:
-    carrier = Carrier(lambda _: NOT_SENT)
+@pytest.mark.parametrize(("result", "orders"), [(RESENT, 6), (NOT_SENT, 101)])
+async def test_what_is_sent_again_and_again_fails_at_last(
+    tmp_path: Path, result: Result, orders: int
+) -> None:
+    carrier = Carrier(lambda _: result)
     async with node(config_in(tmp_path), carrier) as engine:
         await add_sms_provider(engine)
         campaign = await add_sms_campaign(engine, 1)
         await run_to_end(engine, campaign)
         [transmission] = await transmissions_of(engine.store, campaign)
-        assert (transmission.status, transmission.response) == (FAILED, "not_sent")
-        assert len(carrier.orders) == 6
+        assert (transmission.status, transmission.response) == (FAILED, result.cause)
+        assert len(carrier.orders) == orders
 
 
 @pytest.mark.parametrize("unknown", [False, True])
