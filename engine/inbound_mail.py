@@ -142,14 +142,14 @@ def _spellings(address: str) -> Iterator[str]:
     bare = plain(address)
     if bare is None:
         return
-    yield _spell(bare)
+    yield bare.lower()
     domain = domain_of(bare)
     try:
         other = idna.decode(domain) if domain.isascii() else domain_ascii(domain)
     except (UnicodeError, InvalidError):
         return
     if other != domain.lower():
-        yield _spell(bare.removesuffix(domain) + other)
+        yield (bare.removesuffix(domain) + other).lower()
 
 
 def _sender(mail: InboundMail) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from engine.addresses import plain
+from engine.addresses import domain_ascii, plain
+from engine.errors import InvalidError
 from engine.model import Contact, Service
 
 # What people write into numbers and what a dialled digit string may hold (E.164: 15 digits; trunks
@@ -41,7 +42,15 @@ def bare_spelling(service: Service) -> Callable[[str], str]:
 
 
 def _bare_email(address: str) -> str:
-    return address.strip().lower()
+    """Small letters; the domain in A-labels, so that both forms of it are one line."""
+    low = address.strip().lower()
+    if low.isascii():
+        return low
+    local, at, domain = low.rpartition("@")
+    try:
+        return f"{local}{at}{domain_ascii(domain)}"
+    except InvalidError:  # no address: spelled as it came
+        return low
 
 
 def screen(contact: Contact, service: Service, allowed_prefixes: Sequence[str]) -> tuple[str, str]:

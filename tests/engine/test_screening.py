@@ -96,3 +96,17 @@ def test_lists_hold_mail_in_small_letters() -> None:
 )
 def test_a_log_names_nobody(number: str, masked_: str) -> None:
     assert masked(number) == masked_
+
+
+@pytest.mark.parametrize(
+    ("address", "line"),
+    [
+        (" Ann@Example.ORG ", "ann@example.org"),
+        ("Ann@Bücher.Example", "ann@xn--bcher-kva.example"),
+        ("ann@xn--bcher-kva.example", "ann@xn--bcher-kva.example"),
+        ("Änn@BÜCHER.example", "änn@xn--bcher-kva.example"),
+        ("no address ü", "no address ü"),
+    ],
+)
+def test_lists_have_one_line_for_both_forms_of_a_domain(address: str, line: str) -> None:
+    assert bare_spelling(Service.EMAIL)(address) == line
