@@ -43,7 +43,7 @@ system:
 	$(INSTALL)
 
 # Only for the tests: SMSCs of other makes, npm's smpp on Node.js and Debian's Net::SMPP; mail servers
-# (Debian's own Postfix and Dovecot are never started, nothing of theirs in /etc is read).
+# (Debian's own Postfix and Dovecot are switched off again, nothing of theirs in /etc is read).
 peers: setup
 	@missing=()
 	command -v node >/dev/null || missing+=(nodejs)
@@ -53,6 +53,11 @@ peers: setup
 	[[ -x /usr/lib/dovecot/imap ]] || missing+=(dovecot-imapd)
 	[[ -x /usr/sbin/dnsmasq ]] || missing+=(dnsmasq-base)
 	$(INSTALL)
+	for service in postfix dovecot; do
+		if [[ "$${missing[*]}" == *"$$service"* ]] && [[ -d /run/systemd/system ]]; then
+			"$${root[@]}" systemctl disable -q --now "$$service" # the tests start their own
+		fi
+	done
 
 $(SMSC)/node_modules/.package-lock.json: $(SMSC)/package-lock.json | peers
 	@echo "setup: installing the npm package smpp below $(SMSC)"
