@@ -14,9 +14,10 @@ from engine.config import SmppConfig
 from engine.errors import InvalidError
 from engine.model import Provider
 from gateways.smpp.events import Closed, Event
+from gateways.smpp.login import Login
 from gateways.smpp.pdu import Command
 from gateways.smpp.rates import Rate
-from gateways.smpp.session import Login, Session
+from gateways.smpp.session import Session
 from gateways.smpp.settings import SmppSettings
 
 READ_SIZE = 65_536

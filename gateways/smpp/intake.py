@@ -17,9 +17,9 @@ from engine.errors import UnavailableError
 from engine.model import Provider
 from gateways.smpp import receipts
 from gateways.smpp.bind import Bind
+from gateways.smpp.deliveries import RX_T_APPN
 from gateways.smpp.events import Delivered
 from gateways.smpp.records import Receipt
-from gateways.smpp.session import RX_T_APPN
 from gateways.smpp.settings import SmppSettings
 
 log = structlog.get_logger("smpp")

@@ -15,50 +15,32 @@ from typing import Any, ClassVar
 import msgspec
 
 from gateways.smpp import codec, names
+from gateways.smpp.deliveries import Deliveries
 from gateways.smpp.events import (
     Answered,
     BindRefused,
     Bound,
     Closed,
-    Delivered,
     Event,
     PeerUnbound,
     Unanswered,
 )
 from gateways.smpp.framer import Framer, RawPdu
+from gateways.smpp.login import Login
 from gateways.smpp.outbox import Outbox
 from gateways.smpp.pdu import Command, ProtocolError
 from gateways.smpp.pulse import Pulse
 from gateways.smpp.settings import SmppSettings
 from gateways.smpp.states import ALIVE, BOUND_BY, LISTENING, SENDING, TABLE, Counts, State, Step
 
-MAX_UNANSWERED_DELIVERIES = 20_000
-"""Deliveries handed out and not answered yet; more are answered "later" (ESME_RX_T_APPN)."""
-
 MAX_WAITING_OCTETS = 1_000_000
 """Answers of ours that a peer may leave unread; one that leaves more is not reading at all."""
 
-OK = 0x00
-RINVBNDSTS = 0x04
-RINVCMDID = 0x03
-RX_T_APPN = 0x64
+OK, RINVCMDID = 0x00, 0x03
 """Statuses we answer with, §5.1.3."""
 
 _RESPONSE = 0x80000000
 _SUBMIT_RESP = Command.SUBMIT_SM_RESP.value
-_NO_ID = b"\0"
-"""message_id of a deliver_sm_resp is not used and empty (§4.6.2)."""
-
-
-class Login(msgspec.Struct, frozen=True):
-    """Who binds."""
-
-    system_id: str
-    password: str
-
-    def __repr__(self) -> str:
-        """The password is for no log."""
-        return f"Login({self.system_id!r})"
 
 
 class Session:
@@ -84,7 +66,7 @@ class Session:
         self._framer = Framer(max_pdu_bytes)
         self._out = Outbox(settings.response_timeout_s)
         self._unsent: list[Any] = []
-        self._unanswered_deliveries = 0
+        self._deliveries = Deliveries(self._out, self.counts)
         self._pulse = Pulse(settings.enquire_link_s, settings.response_timeout_s, now=now)
         self._step: int | None = None  # our bind or unbind that waits
         self._step_deadline = math.inf
@@ -125,11 +107,7 @@ class Session:
     @property
     def finished(self) -> bool:
         """Whether the peer unbound and nothing is left to wait for: the connection may go."""
-        return self._by_peer and not self.in_flight and not self._unanswered_deliveries
-
-    def submit(self, body: bytes, token: Any) -> int:
-        """Put one submit_sm into the window; returns its sequence number."""
-        return self.submit_many([(body, token)])[0]
+        return self._by_peer and not self.in_flight and not self._deliveries.unanswered
 
     def submit_many(self, items: Sequence[tuple[bytes, Any]]) -> Sequence[int]:
         """Put bodies of submit_sm into the window, each with the token its events will bear.
@@ -153,8 +131,7 @@ class Session:
     def answer(self, sequence: int, status: int) -> None:
         """Answer a ``Delivered`` (§4.6.2); without effect after the end."""
         if self.state in ALIVE:
-            self._unanswered_deliveries -= 1
-            self._out.respond(Command.DELIVER_SM_RESP, status, sequence, _NO_ID)
+            self._deliveries.answer(sequence, status)
 
     def drain(self) -> None:
         """From now on there is no room; what waits for its answer goes on waiting."""
@@ -185,8 +162,10 @@ class Session:
             return []
         pdus = self._framer.feed_raw(data)
         self._take(pdus, now)
-        if self._framer.error is not None:
-            self._fatal(self._framer.error)
+        error = self._framer.error
+        if error is not None and not self.closed:
+            self._out.respond(Command.GENERIC_NACK, error.status, 0)
+            self._close(f"protocol error: {error}", clean=False)
         if self._out.answer_octets > MAX_WAITING_OCTETS:
             self._close("the peer does not read our answers", clean=False)
         return self._told()
@@ -310,39 +289,21 @@ class Session:
         elif self._go(BOUND_BY[self._command]):
             self._step_deadline = math.inf
             self._step = None
-            self.peer = self._peer_name(body)
             self._events.append(Bound())
+            try:
+                self.peer = codec.bind_response(body)[0]
+            except ProtocolError:  # the status said yes; nothing hangs on the name
+                self.counts.malformed += 1
 
     def _bind_refused(self, status: int) -> None:
         self._events.append(BindRefused(status))
         name = names.status_name(status)
         self._close(f"bind refused: 0x{status:08x} {name}".rstrip(), clean=False)
 
-    def _peer_name(self, body: bytes) -> str:
-        try:
-            return codec.bind_response(body)[0]
-        except ProtocolError:  # the status said yes; nothing hangs on the name
-            self.counts.malformed += 1
-            return ""
-
     def _deliver(self, pdu: RawPdu, _: float) -> None:
-        _, _, sequence, body = pdu
-        if self.state not in LISTENING or self._unanswered_deliveries >= MAX_UNANSWERED_DELIVERIES:
-            # Before the bind's answer, after our unbind, too many at once: it shall come again.
-            self._refuse_delivery(sequence, RX_T_APPN)
-            return
-        try:
-            message = codec.decode_short_message(body)
-        except ProtocolError as error:
-            self._refuse_delivery(sequence, error.status)
-            return
-        self.counts.deliveries += 1
-        self._unanswered_deliveries += 1
-        self._events.append(Delivered(sequence, message))
-
-    def _refuse_delivery(self, sequence: int, status: int) -> None:
-        self.counts.deliveries_refused += 1
-        self._out.respond(Command.DELIVER_SM_RESP, status, sequence, _NO_ID)
+        delivered = self._deliveries.take(pdu, listening=self.state in LISTENING)
+        if delivered is not None:
+            self._events.append(delivered)
 
     def _query_answered(self, pdu: RawPdu, _: float) -> None:
         _, status, sequence, body = pdu
@@ -403,13 +364,6 @@ class Session:
         Command.OUTBIND: _ignored,  # §4.1.7: likewise; we are bound or binding already
     }
 
-    # --- the end
-
-    def _fatal(self, error: ProtocolError) -> None:
-        if self.state is not State.CLOSED:
-            self._out.respond(Command.GENERIC_NACK, error.status, 0)
-            self._close(f"protocol error: {error}", clean=False)
-
     def _close(self, reason: str, *, clean: bool) -> None:
         if not self._go(Step.CLOSE):
             return
@@ -442,6 +396,6 @@ class Session:
             "peer": self.peer,
             "window": self._settings.window,
             "in_flight": self.in_flight,
-            "unanswered_deliveries": self._unanswered_deliveries,
+            "unanswered_deliveries": self._deliveries.unanswered,
             **msgspec.structs.asdict(self.counts),
         }

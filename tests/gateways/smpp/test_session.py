@@ -19,6 +19,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from gateways.smpp.deliveries import MAX_UNANSWERED_DELIVERIES
 from gateways.smpp.events import (
     Answered,
     BindRefused,
@@ -30,8 +31,9 @@ from gateways.smpp.events import (
     Queried,
     Unanswered,
 )
+from gateways.smpp.login import Login
 from gateways.smpp.pdu import MAX_SEQUENCE, Command, Pdu
-from gateways.smpp.session import MAX_UNANSWERED_DELIVERIES, Login, Session
+from gateways.smpp.session import Session
 from gateways.smpp.settings import SmppSettings
 from gateways.smpp.states import ALIVE, TABLE, State, Step
 from gateways.smpp.window import LATE_KEPT, Sequences, Window
@@ -386,7 +388,7 @@ def test_nothing_is_submitted_before_the_bind() -> None:
     session = _session()
     assert session.room == 0
     with pytest.raises(ValueError, match="room for 0 in state OPEN"):
-        session.submit(BODY, "a")
+        session.submit_many([(BODY, "a")])
 
 
 def test_bind_with_an_unreadable_name_stands() -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from gateways.smpp import codec
 from gateways.smpp.events import Answered, Bound, Closed, Delivered, Event
+from gateways.smpp.login import Login
 from gateways.smpp.pdu import Command
-from gateways.smpp.session import Login, Session
+from gateways.smpp.session import Session
 from gateways.smpp.settings import SmppSettings
 from tests.gateways.smpp.spoilt import LONGEST, stream, valid_bodies
 
