@@ -22,7 +22,7 @@ from tests.support.mail.maildir import Arrived
 from tests.support.mail.postfix import Postfix, postfix
 from tests.support.node_process import node_process
 
-KILLS = int(os.environ.get("OUTSPOOL_TEST_MAIL_KILLS", "10"))
+KILLS = int(os.environ.get("OUTSPOOL_TEST_MAIL_KILLS", "5"))
 CONTACTS = 150 * KILLS
 PACE_CPM = 60_000
 SETTINGS = {"retry_s": [1.0] * 90}

@@ -304,6 +304,9 @@ async def postfix(
     own = Path(tempfile.mkdtemp(prefix="outspool-postfix-"))
     own.chmod(0o711)
     mta = Postfix(own, own / "maillog", port)
+    # postsuper, which has something to say after a kill -9, is not root when it does.
+    mta.log_file.touch()
+    mta.log_file.chmod(0o666)
     try:
         if certificate is None:
             authority = ca(folder / "ca")
