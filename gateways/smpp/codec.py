@@ -316,9 +316,6 @@ def message_id(body: bytes) -> str:
     An empty body is what errors have (§4.4.2); SMSCs have been seen to leave it out with status 0
     too. Optional parameters after it are checked and left (an error may bring some, §4.7.2).
     """
-    octets, end_of_string, more = body.partition(b"\0")
-    if end_of_string and not more and len(octets) <= MAX_MESSAGE_ID and octets.isascii():
-        return octets.decode()  # nearly all of them
     if not body:
         return ""
     found, end = _string(body, 0, MAX_MESSAGE_ID, RINVMSGID)

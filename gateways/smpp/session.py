@@ -235,6 +235,7 @@ class Session:
                 continue
             self._pulse.heard_at = now
             octets, nul, more = body.partition(b"\0")
+            # Nearly all are an id and its NUL; a call for each would cost as much as the rest.
             if nul and not more and len(octets) <= longest and octets.isascii():
                 found = octets.decode()
             else:
