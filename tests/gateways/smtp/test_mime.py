@@ -106,9 +106,7 @@ def test_what_we_send_is_what_we_read(
     parsed, files = taken(b"".join(chunks))
     assert parsed.subject == shown(subject)[:1000]
     assert parsed.source == MailAddress("a@b.example", shown(name)[:255])
-    words = re.sub(
-        r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", "", crlf(text).replace("\r\n", "\n")
-    )
+    words = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", "", crlf(text).replace("\r\n", "\n"))
     if words.strip():
         assert parsed.body_alt == words
     else:
