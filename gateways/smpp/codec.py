@@ -216,12 +216,13 @@ class Template:
 
 # --- and back
 
-_STRING = rb"([\x01-\x7f]{0,%d})\x00"
+C_STRING = rb"([\x01-\x7f]{0,%d})\x00"
+"""Of so many characters at most (§3.1), to be part of a pattern."""
 _TIME = rb"((?:[\x01-\x7f]{16})?)\x00"
 _MANDATORY = re.compile(
     b"".join(
         (
-            _STRING % 5, rb"(..)", _STRING % MAX_ADDRESS, rb"(..)", _STRING % MAX_ADDRESS,
+            C_STRING % 5, rb"(..)", C_STRING % MAX_ADDRESS, rb"(..)", C_STRING % MAX_ADDRESS,
             rb"(...)", _TIME, _TIME, rb"(.....)",
         )
     ),
@@ -238,7 +239,7 @@ def decode_short_message(body: bytes) -> ShortMessage:
     """
     found = _MANDATORY.match(body)
     if found is None:
-        raise _fault(body)
+        raise fault(body, _FIELDS)
     service_type, source_type, source, destination_type, destination, modes, *rest = found.groups()
     schedule_time, validity_period, flags = rest
     start, length = found.end(), flags[4]
@@ -266,9 +267,11 @@ def decode_short_message(body: bytes) -> ShortMessage:
     )
 
 
-# What stands in a body of §4.4.1: octets before a string, its longest length, the status where it
-# cannot be read. Only looked at once a body did not match.
-_FIELDS = (
+Fields = Sequence[tuple[str, int, int, int]]
+"""Strings of a body: name, octets before it, its longest length, the status if it is not read."""
+
+# Of §4.4.1. Only looked at once a body did not match.
+_FIELDS: Fields = (
     ("service_type", 0, 5, RINVSERTYP),
     ("source_addr", 2, MAX_ADDRESS, RINVSRCADR),
     ("destination_addr", 2, MAX_ADDRESS, RINVDSTADR),
@@ -277,10 +280,10 @@ _FIELDS = (
 )
 
 
-def _fault(body: bytes) -> ProtocolError:
+def fault(body: bytes, fields: Fields) -> ProtocolError:
     """Which field of a body that did not match is wrong, as the status of its response."""
     position = 0
-    for name, before, longest, status in _FIELDS:
+    for name, before, longest, status in fields:
         position += before
         end = body.find(0, position)
         if end < 0:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+from msgspec import structs
+
 from gateways.smpp import codec
-from gateways.smpp.pdu import Address, Command, ShortMessage
+from gateways.smpp.pdu import Address, Command, ShortMessage, Tag
+from tests.gateways.smpp.strategies import data_octets
 
 LONGEST = 4096
 """What the framer of these streams shall take at most."""
@@ -28,6 +31,8 @@ def valid_bodies(dice: random.Random) -> Iterator[tuple[Command, bytes]]:
         )
         command = dice.choice((Command.SUBMIT_SM, Command.DELIVER_SM))
         yield command, codec.encode_short_message(message)
+        payload = (Tag.MESSAGE_PAYLOAD, message.octets)
+        yield Command.DATA_SM, data_octets(structs.replace(message, tlvs=(*message.tlvs, payload)))
         yield Command.SUBMIT_SM_RESP, b"%x\0" % dice.randrange(1 << 64)
         yield Command.QUERY_SM_RESP, b"%x\0" % number + b"261121124500000+\0\2\0"
         yield Command.BIND_TRANSCEIVER_RESP, b"smsc\0\2\x10\0\1\x34"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from hypothesis import strategies as st
 
 from gateways.smpp.pdu import Address, ShortMessage, Tag
@@ -15,7 +17,13 @@ def text(longest: int) -> st.SearchStrategy[str]:
 
 
 TIME = st.just("") | st.text(ASCII, min_size=16, max_size=16)
-ADDRESS = st.builds(Address, text(20), OCTET, OCTET)
+
+
+def address(longest: int) -> st.SearchStrategy[Address]:
+    return st.builds(Address, text(longest), OCTET, OCTET)
+
+
+ADDRESS = address(20)
 # Known ones, unknown ones, vendors' (0x1400 and above), of any size.
 TLV = st.tuples(st.sampled_from(Tag) | st.integers(0, 0xFFFF), st.binary(max_size=40))
 _TLVS = st.lists(TLV, max_size=4).map(tuple)
@@ -47,3 +55,33 @@ def _with(tlvs: tuple[tuple[int, bytes], ...]) -> st.SearchStrategy[ShortMessage
         octets=st.just(b"") if paid else st.binary(max_size=254),
         tlvs=st.just(tlvs),
     )
+
+
+_LONG_ADDRESS = address(64)
+
+
+def data_messages(
+    addresses: st.SearchStrategy[Address] = _LONG_ADDRESS,
+    tlvs: st.SearchStrategy[tuple[tuple[int, bytes], ...]] = _TLVS,
+) -> st.SearchStrategy[ShortMessage]:
+    """Any message that a data_sm can hold."""
+    return st.builds(
+        ShortMessage,
+        service_type=text(5),
+        source=addresses,
+        destination=addresses,
+        esm_class=OCTET,
+        registered_delivery=OCTET,
+        data_coding=OCTET,
+        tlvs=tlvs,
+    )
+
+
+def data_octets(message: ShortMessage) -> bytes:
+    """The body of a data_sm with it: only what §4.7.1 has."""
+    parts = [message.service_type.encode() + b"\0"]
+    for address in (message.source, message.destination):
+        parts += [bytes((address.ton, address.npi)), address.digits.encode() + b"\0"]
+    parts.append(bytes((message.esm_class, message.registered_delivery, message.data_coding)))
+    parts += [struct.pack(">HH", tag, len(value)) + value for tag, value in message.tlvs]
+    return b"".join(parts)

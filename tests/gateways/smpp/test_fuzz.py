@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateways.smpp import codec, receipts, text
+from gateways.smpp import codec, data_sm, receipts, text
 from gateways.smpp.framer import Framer, RawPdu
 from gateways.smpp.pdu import Command, ProtocolError, ShortMessage
 from gateways.smpp.settings import SmppSettings
 from tests.gateways.smpp.spoilt import LONGEST, stream, valid_bodies
-from tests.gateways.smpp.strategies import short_messages
+from tests.gateways.smpp.strategies import data_messages, data_octets, short_messages
 
 SETTINGS = SmppSettings(receipts_without_class=True)
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -26,6 +26,16 @@ NOW = datetime(2026, 11, 21, tzinfo=UTC)
 def _sane_message(body: bytes) -> None:
     message = codec.decode_short_message(body)
     assert codec.encode_short_message(message) == body
+    _sane_words(message)
+
+
+def _sane_data(body: bytes) -> None:
+    message = data_sm.decode(body)
+    assert data_octets(message) == body
+    _sane_words(message)
+
+
+def _sane_words(message: ShortMessage) -> None:
     # What is made of it is written into the store, as UTF-8.
     text.decode(message, SETTINGS).text.encode()
     receipt = receipts.parse(message, SETTINGS, at=NOW)
@@ -55,11 +65,12 @@ def _sane_tlvs(body: bytes) -> None:
 
 
 CHECKS: tuple[Callable[[bytes], None], ...] = (
-    _sane_message, _sane_id, _sane_bind, _sane_query, _sane_tlvs,
+    _sane_message, _sane_data, _sane_id, _sane_bind, _sane_query, _sane_tlvs,
 )  # fmt: skip
 BY_COMMAND: dict[int, Callable[[bytes], None]] = {
     Command.SUBMIT_SM: _sane_message,
     Command.DELIVER_SM: _sane_message,
+    Command.DATA_SM: _sane_data,
     Command.SUBMIT_SM_RESP: _sane_id,
     Command.DELIVER_SM_RESP: _sane_id,
     Command.DATA_SM_RESP: _sane_id,
@@ -77,11 +88,20 @@ def test_any_octets_as_any_body(body: bytes) -> None:
 
 @given(st.data(), short_messages())
 def test_a_message_with_some_octets_changed(data: st.DataObject, message: ShortMessage) -> None:
-    body = bytearray(codec.encode_short_message(message))
+    _refused(_sane_message, _changed(data, codec.encode_short_message(message)))
+
+
+@given(st.data(), data_messages())
+def test_a_data_sm_with_some_octets_changed(data: st.DataObject, message: ShortMessage) -> None:
+    _refused(_sane_data, _changed(data, data_octets(message)))
+
+
+def _changed(data: st.DataObject, octets: bytes) -> bytes:
+    body = bytearray(octets)
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(body) - 1))
         body[at] = data.draw(st.integers(0, 255))
-    _refused(_sane_message, bytes(body))
+    return bytes(body)
 
 
 def _refused(check: Callable[[bytes], None], body: bytes) -> bool:
@@ -97,7 +117,11 @@ def _refused(check: Callable[[bytes], None], body: bytes) -> bool:
     return True
 
 
-BODIES = st.binary(max_size=60) | short_messages().map(codec.encode_short_message)
+BODIES = (
+    st.binary(max_size=60)
+    | short_messages().map(codec.encode_short_message)
+    | data_messages().map(data_octets)
+)
 FRAMES = st.builds(
     codec.frame, st.sampled_from(Command), st.integers(0, 255), st.integers(0, 9), BODIES
 )
@@ -145,6 +169,6 @@ def test_a_million_random_pdus() -> None:
             at += step
         broken += framer.error is not None
     # The generator does its work: of every kind some were read and some were refused.
-    for command in (1 << 31 | 4, 1 << 31 | 3, 1 << 31 | 9, 4, 5):
+    for command in (1 << 31 | 4, 1 << 31 | 3, 1 << 31 | 9, 4, 5, 0x103):
         assert min(seen[command, True], seen[command, False]) > MILLION / 1000
     assert broken > MILLION / 1000

@@ -8,13 +8,21 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from smpplib import smpp
 
 from engine.errors import InvalidError
-from gateways.smpp import codec, names
+from gateways.smpp import codec, data_sm, names
 from gateways.smpp.pdu import HEADER_SIZE, Address, Command, ProtocolError, ShortMessage
 from gateways.smpp.settings import SmppSettings
-from tests.gateways.smpp.strategies import TIME, short_messages, text
+from tests.gateways.smpp.strategies import (
+    TIME,
+    address,
+    data_messages,
+    data_octets,
+    short_messages,
+    text,
+)
 
 
 class Sequence:
@@ -116,6 +124,42 @@ def test_both_read_the_same_deliver_sm(message: ShortMessage, receipted: str) ->
     ours = dict(message.tlvs)
     assert theirs.network_error_code == ours.get(0x0423)
     assert theirs.message_state == (number(ours[0x0427]) if 0x0427 in ours else None)
+
+
+_DATA_FIELDS = (
+    "service_type", "source_addr_ton", "source_addr_npi", "source_addr", "dest_addr_ton",
+    "dest_addr_npi", "destination_addr", "esm_class", "registered_delivery", "data_coding",
+)  # fmt: skip
+# What smpplib knows of a data_sm; addresses as long as it takes them.
+_DATA = {name: _SUBMIT[name] for name in list(_SUBMIT)[1:]} | _DELIVER
+
+
+def data_fields_of(message: ShortMessage) -> dict[str, Any]:
+    """A message in smpplib's words for a data_sm."""
+    found = fields_of(message)
+    return {name: found[name] for name in _DATA_FIELDS}
+
+
+@given(data_messages(address(20), chosen(_DATA)), st.binary(min_size=1, max_size=255), text(64))
+def test_a_data_sm_that_both_read_alike(
+    message: ShortMessage, payload: bytes, receipted: str
+) -> None:
+    tail = ((0x0424, payload), (0x001E, receipted.encode() + b"\0"))
+    body = data_octets(structs.replace(message, tlvs=(*message.tlvs, *tail)))
+    ours, theirs = data_sm.decode(body), parsed(Command.DATA_SM, body)
+    for name, value in data_fields_of(ours).items():
+        assert getattr(theirs, name) == (value.encode() if isinstance(value, str) else value)
+    assert theirs.message_payload == ours.tlv(0x0424) == payload
+    assert theirs.receipted_message_id + b"\0" == ours.tlv(0x001E)
+    assert theirs.network_error_code == ours.tlv(0x0423)
+    state = ours.tlv(0x0427)
+    assert theirs.message_state == (None if state is None else number(state))
+
+
+@given(data_messages(address(20), st.just(())), st.binary(min_size=1, max_size=255))
+def test_ours_reads_the_data_sm_it_writes(message: ShortMessage, payload: bytes) -> None:
+    theirs = generated("data_sm", **data_fields_of(message), message_payload=payload)
+    assert data_sm.decode(theirs) == structs.replace(message, tlvs=((0x0424, payload),))
 
 
 @given(text(64))
