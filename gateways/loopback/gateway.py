@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -23,6 +22,7 @@ from gateways.loopback.mail import LoopbackMailer
 from gateways.loopback.message import LoopbackMessenger
 from gateways.loopback.receipts import Receipts
 from gateways.loopback.script import Player, Script, Stat, parse
+from gateways.traffic import Traffic
 
 log = structlog.get_logger(__name__)
 
@@ -44,9 +44,7 @@ class LoopbackGateway:
         self._default = Player(script or Script(), self._dice)
         self._players: dict[int, tuple[dict[str, Any], Player]] = {}
         self._clock = clock
-        self._up: set[LoopbackCall] = set()
-        self._peak = 0
-        self._counts: Counter[str] = Counter()
+        self._traffic: Traffic[LoopbackCall] = Traffic()
         self._receipts = Receipts(clock)
         self._closed = False
 
@@ -63,7 +61,7 @@ class LoopbackGateway:
             await self._receipts.run(inbox)
         finally:
             self._closed = True
-            for call in tuple(self._up):
+            for call in tuple(self._traffic.up):
                 call.shut()
 
     def check(self, provider: Provider) -> None:
@@ -94,14 +92,7 @@ class LoopbackGateway:
         if order.service & Service.EMAIL:
             return await self._mail(order, player, progress)
         call = LoopbackCall(order, player.draw(), progress, self._clock, player.script.speed)
-        self._up.add(call)
-        self._peak = max(self._peak, len(self._up))
-        try:
-            result = await _converse(call, order)
-        finally:
-            self._up.discard(call)
-        self._counts[result.disposition.value] += 1
-        return result
+        return await self._traffic.carry(call, _converse(call, order))
 
     async def _send(self, order: Order, player: Player, progress: Progress) -> Fate:
         """Play one message; its receipt comes through the inbox."""
@@ -111,7 +102,7 @@ class LoopbackGateway:
             await order.program(messenger)
         fate = messenger.fate()
         if isinstance(fate, Result):
-            self._counts[fate.disposition.value] += 1
+            self._traffic.count(fate)
         elif fate.accepted_at is not None and (receipt := player.receipt()) is not None:
             in_s, stat = receipt
             await self._receipts.promise(order.spool_id, in_s, partial(message.receipt, stat))
@@ -125,7 +116,7 @@ class LoopbackGateway:
             await order.program(mailer)
         fate = mailer.fate()
         if isinstance(fate, Result):
-            self._counts[fate.disposition.value] += 1
+            self._traffic.count(fate)
         else:
             # Silence is good news: what does not bounce was delivered, as far as anybody can know.
             in_s, stat = player.receipt() or (player.script.receipt_wait_s, Stat.DELIVERED)
@@ -135,9 +126,7 @@ class LoopbackGateway:
     def statistics(self) -> dict[str, Any]:
         """Calls up now and at most, the outcomes so far, receipts."""
         return {
-            "calls_up": len(self._up),
-            "calls_up_peak": self._peak,
-            **self._counts,
+            **self._traffic.statistics(),
             **self._receipts.statistics(),
         }
 

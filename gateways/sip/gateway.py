@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +25,7 @@ from gateways.sip.registration import Registrations
 from gateways.sip.resolver import Resolver
 from gateways.sip.session import Why
 from gateways.sip.workers import Workers
+from gateways.traffic import Traffic
 from native.pjsua.wire import CallSpec, WorkerConfig
 
 log = structlog.get_logger(__name__)
@@ -53,9 +53,7 @@ class SipGateway:
         self._pool = Pool(config, self._workers, self._resolver.resolve)
         self._registrations = Registrations(self._workers, self._resolver)
         self._rtp = RtpEngine(config)
-        self._calls: set[OutboundCall] = set()
-        self._peak = 0
-        self._counts: Counter[str] = Counter()
+        self._traffic: Traffic[OutboundCall] = Traffic()
         self._open = False
 
     async def run(
@@ -93,14 +91,7 @@ class SipGateway:
         """Place one call and run its program; one result, or ``Cancelled`` after hanging up."""
         tail_s = self._playout_tail_s
         call = OutboundCall(order, progress, self._clock, playout_tail_s=tail_s)
-        self._calls.add(call)
-        self._peak = max(self._peak, len(self._calls))
-        try:
-            result = await self._deliver(call, order)
-        finally:
-            self._calls.discard(call)
-        self._counts[result.disposition.value] += 1
-        return result
+        return await self._traffic.carry(call, self._deliver(call, order))
 
     async def _deliver(self, call: OutboundCall, order: Order) -> Result:
         try:
@@ -153,9 +144,7 @@ class SipGateway:
     def statistics(self) -> dict[str, Any]:
         """Calls up now and at most, outcomes, workers, slots, registrations, RTP."""
         return {
-            "calls_up": len(self._calls),
-            "calls_up_peak": self._peak,
-            **self._counts,
+            **self._traffic.statistics(),
             **self._pool.statistics(),
             "registrations": self._registrations.statistics(),
             "rtp": self._rtp.statistics(),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,7 +16,8 @@ from engine.config import Config
 from engine.errors import InvalidError
 from engine.gateway import CallEnded, Inbox, Order, Progress
 from engine.model import Provider, Service, Spool
-from engine.results import Awaiting, Fate, node_failure
+from engine.results import Fate, node_failure
+from gateways.lifetime import opened, until_cancelled
 from gateways.smpp import codec, results
 from gateways.smpp.inbound import Receiver
 from gateways.smpp.journal import Journal
@@ -26,6 +27,7 @@ from gateways.smpp.pdu import Address, Command
 from gateways.smpp.records import ReceiptState
 from gateways.smpp.settings import parse
 from gateways.smpp.tracker import Tracker
+from gateways.traffic import Traffic
 
 log = structlog.get_logger("smpp")
 
@@ -45,12 +47,9 @@ class SmppGateway:
         self._links: dict[int, Link] = {}
         self._nursery: trio.Nursery | None = None
         self._inbox: Inbox | None = None
-        self._shut = trio.Event()
         # Not from the start again after a restart: receipts of before may still come.
         self._reference = random.randrange(_REFERENCES)
-        self._up: set[SmppMessenger] = set()
-        self._peak = 0
-        self._counts: Counter[str] = Counter()
+        self._traffic: Traffic[SmppMessenger] = Traffic()
 
     # --- life -------------------------------------------------------------------------------------
     async def run(
@@ -58,36 +57,22 @@ class SmppGateway:
     ) -> None:
         """Serve until cancelled: then the windows drain, the binds unbind, the journal closes."""
         self._inbox = inbox
-        self._shut = trio.Event()
-        await self._journal.open()
-        try:
+        async with opened(self._journal):
             await self._tracker.open()
-            async with trio.open_nursery() as nursery:
-                ready = trio.Event()
-                nursery.start_soon(self._serve, inbox, ready)
-                try:
-                    await ready.wait()
-                    task_status.started()
-                    await trio.sleep_forever()
-                finally:
-                    self._shut.set()
-        finally:
-            with trio.CancelScope(shield=True):
-                await self._journal.aclose()
+            await until_cancelled(partial(self._serve, inbox), task_status)
 
-    async def _serve(self, inbox: Inbox, ready: trio.Event) -> None:
-        """What has to end in order: it outlives the cancellation, for a bounded time."""
-        with trio.CancelScope(shield=True):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._tracker.run, inbox, self._query, self._patience)
-                self._nursery = nursery
-                ready.set()
-                try:
-                    await self._shut.wait()
-                finally:
-                    self._nursery = None
-                await self._close_links()
-                nursery.cancel_scope.cancel()
+    async def _serve(self, inbox: Inbox, ready: trio.Event, shut: trio.Event) -> None:
+        """What has to end in order."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tracker.run, inbox, self._query, self._patience)
+            self._nursery = nursery
+            ready.set()
+            try:
+                await shut.wait()
+            finally:
+                self._nursery = None
+            await self._close_links()
+            nursery.cancel_scope.cancel()
         self._links.clear()
 
     async def _close_links(self) -> None:
@@ -154,14 +139,7 @@ class SmppGateway:
         if link is None:
             return results.trunk_failure("not_bound")
         messenger = SmppMessenger(order, link, progress, self._clock, self._take_references)
-        self._up.add(messenger)
-        self._peak = max(self._peak, len(self._up))
-        try:
-            fate = await self._converse(messenger, order)
-        finally:
-            self._up.discard(messenger)
-        self._counts[_word(fate)] += 1
-        return fate
+        return await self._traffic.carry(messenger, self._converse(messenger, order))
 
     async def _converse(self, messenger: SmppMessenger, order: Order) -> Fate:
         try:
@@ -204,17 +182,8 @@ class SmppGateway:
     def statistics(self) -> dict[str, Any]:
         """Messages in hand now and at most, what became of them, journal, each provider."""
         return {
-            "calls_up": len(self._up),
-            "calls_up_peak": self._peak,
-            **self._counts,
+            **self._traffic.statistics(),
             "journal": self._journal.statistics(),
             "tracker": self._tracker.statistics(),
             "providers": {link.provider.name: link.statistics() for link in self._links.values()},
         }
-
-
-def _word(fate: Fate) -> str:
-    """For the counters."""
-    if isinstance(fate, Awaiting):
-        return "awaiting" if fate.accepted_at else "unknown"
-    return fate.disposition.value

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,8 +16,9 @@ from engine.config import Config
 from engine.errors import InvalidError
 from engine.gateway import CallEnded, Inbox, Order, Progress
 from engine.model import Provider, Service, Spool
-from engine.results import Awaiting, Fate, Result, node_failure
+from engine.results import Fate, Result, node_failure
 from engine.seals import seals
+from gateways.lifetime import opened, until_cancelled
 from gateways.smtp import results
 from gateways.smtp.bridge import Bridge
 from gateways.smtp.entrance import Entrance
@@ -32,6 +33,7 @@ from gateways.smtp.press import Press
 from gateways.smtp.settings import SmtpSettings, parse, short_keys
 from gateways.smtp.tracker import Tracker
 from gateways.smtp.verp import Verp
+from gateways.traffic import Traffic
 
 log = structlog.get_logger("smtp")
 
@@ -65,19 +67,14 @@ class SmtpGateway:
         self._nursery: trio.Nursery | None = None
         self._serving: trio.Nursery | None = None
         self._changing = trio.Lock()
-        self._shut = trio.Event()
-        self._up: set[MailMailer] = set()
-        self._peak = 0
-        self._counts: Counter[str] = Counter()
+        self._traffic: Traffic[MailMailer] = Traffic()
 
     # --- life -------------------------------------------------------------------------------------
     async def run(
         self, inbox: Inbox, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve until cancelled: then lanes close, what is under way ends, the journal closes."""
-        self._shut = trio.Event()
-        await self._journal.open()
-        try:
+        async with opened(self._journal):
             await self._tracker.open()
             verp = Verp(await seals(self._config, "verp"))
             self._office = Office(
@@ -92,41 +89,28 @@ class SmtpGateway:
             )
             self._press = Press(self._config.smtp.press_threads)
             try:
-                async with trio.open_nursery() as nursery:
-                    ready = trio.Event()
-                    nursery.start_soon(self._serve, inbox, ready)
-                    try:
-                        await ready.wait()
-                        task_status.started()
-                        await trio.sleep_forever()
-                    finally:
-                        self._shut.set()
+                await until_cancelled(partial(self._serve, inbox), task_status)
             finally:
                 self._press.close()
-        finally:
-            with trio.CancelScope(shield=True):
-                await self._journal.aclose()
 
-    async def _serve(self, inbox: Inbox, ready: trio.Event) -> None:
-        """What has to end in order: it outlives the cancellation, for a bounded time."""
-        assert self._entrance is not None  # noqa: S101 - run() made it
-        with trio.CancelScope(shield=True):
-            async with trio.open_nursery() as nursery:
-                await nursery.start(self._loop.serve)
-                nursery.start_soon(self._ledger.run)
-                nursery.start_soon(self._tracker.run, inbox)
-                async with trio.open_nursery() as serving:
-                    self._nursery, self._serving = nursery, serving
-                    ready.set()
-                    try:
-                        await self._shut.wait()
-                    finally:
-                        self._nursery = None
-                        # Listener and mailboxes first: nothing more comes in.
-                        serving.cancel_scope.cancel()
-                with trio.move_on_after(CLOSE_S):
-                    await self._wind_up()
-                nursery.cancel_scope.cancel()
+    async def _serve(self, inbox: Inbox, ready: trio.Event, shut: trio.Event) -> None:
+        """What has to end in order."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._loop.serve)
+            nursery.start_soon(self._ledger.run)
+            nursery.start_soon(self._tracker.run, inbox)
+            async with trio.open_nursery() as serving:
+                self._nursery, self._serving = nursery, serving
+                ready.set()
+                try:
+                    await shut.wait()
+                finally:
+                    self._nursery = None
+                    # Listener and mailboxes first: nothing more comes in.
+                    serving.cancel_scope.cancel()
+            with trio.move_on_after(CLOSE_S):
+                await self._wind_up()
+            nursery.cancel_scope.cancel()
         self._lanes.clear()
 
     async def _wind_up(self) -> None:
@@ -238,14 +222,7 @@ class SmtpGateway:
         if lane is None:
             return results.trunk_failure("trunk_unavailable")
         mailer = MailMailer(order, lane, self._office, progress, self._clock)
-        self._up.add(mailer)
-        self._peak = max(self._peak, len(self._up))
-        try:
-            fate = await self._converse(mailer, order)
-        finally:
-            self._up.discard(mailer)
-        self._counts["awaiting" if isinstance(fate, Awaiting) else fate.disposition.value] += 1
-        return fate
+        return await self._traffic.carry(mailer, self._converse(mailer, order))
 
     @staticmethod
     async def _converse(mailer: MailMailer, order: Order) -> Fate:
@@ -272,9 +249,7 @@ class SmtpGateway:
     def statistics(self) -> dict[str, Any]:
         """Mails in hand now and at most, what became of them, journal, wire, each provider."""
         return {
-            "calls_up": len(self._up),
-            "calls_up_peak": self._peak,
-            **self._counts,
+            **self._traffic.statistics(),
             "tracker": self._tracker.statistics(),
             "ledger": self._ledger.statistics(),
             "loop": self._loop.statistics(),
