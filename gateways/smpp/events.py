@@ -46,7 +46,10 @@ class Queried(msgspec.Struct, frozen=True):
 
 
 class Delivered(msgspec.Struct, frozen=True):
-    """A deliver_sm: a receipt or a message. It waits for ``Session.answer(sequence, status)``."""
+    """A receipt or a message, by deliver_sm or data_sm.
+
+    It waits for ``Session.answer(sequence, status)``.
+    """
 
     sequence: int
     message: ShortMessage

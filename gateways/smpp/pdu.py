@@ -75,7 +75,7 @@ class Address(msgspec.Struct, frozen=True, gc=False):
 
 
 class ShortMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The body of a submit_sm or deliver_sm (§4.4.1, §4.6.1), fields in the order of the wire.
+    """The body of a submit_sm, deliver_sm or data_sm (§4.4.1, §4.6.1, §4.7.1), in the wire's order.
 
     ``octets`` is the user data (with its header where ``esm_class`` says so), at most 254; times
     are as on the wire ("" = none). ``tlvs`` are optional parameters in order, values uninterpreted.

@@ -129,7 +129,7 @@ class Session:
             raise ValueError(f"{count} requests, room for {self.room} in state {self.state.name}")
 
     def answer(self, sequence: int, status: int) -> None:
-        """Answer a ``Delivered`` (§4.6.2); without effect after the end."""
+        """Answer a ``Delivered`` (§4.6.2, §4.7.2); without effect after the end."""
         if self.state in ALIVE:
             self._deliveries.answer(sequence, status)
 
@@ -160,8 +160,7 @@ class Session:
         """What the octets mean, in their order."""
         if self.closed:
             return []
-        pdus = self._framer.feed_raw(data)
-        self._take(pdus, now)
+        self._take(self._framer.feed_raw(data), now)
         error = self._framer.error
         if error is not None and not self.closed:
             self._out.respond(Command.GENERIC_NACK, error.status, 0)
@@ -172,8 +171,7 @@ class Session:
 
     def eof(self, reason: str = "the peer closed the connection") -> list[Event]:
         """The connection is gone."""
-        clean = self.state is State.UNBINDING or self._by_peer
-        self._close(reason, clean=clean)
+        self._close(reason, clean=self.state is State.UNBINDING or self._by_peer)
         return self._told()
 
     # --- time
@@ -302,9 +300,7 @@ class Session:
         self._close(f"bind refused: 0x{status:08x} {name}".rstrip(), clean=False)
 
     def _deliver(self, pdu: RawPdu, _: float) -> None:
-        delivered = self._deliveries.take(pdu, listening=self.state in LISTENING)
-        if delivered is not None:
-            self._events.append(delivered)
+        self._events += self._deliveries.take(pdu, listening=self.state in LISTENING)
 
     def _query_answered(self, pdu: RawPdu, _: float) -> None:
         _, status, sequence, body = pdu
@@ -355,6 +351,7 @@ class Session:
         Command.BIND_TRANSMITTER_RESP: _bind_answered,
         Command.BIND_TRANSCEIVER_RESP: _bind_answered,
         Command.DELIVER_SM: _deliver,
+        Command.DATA_SM: _deliver,
         Command.QUERY_SM_RESP: _query_answered,
         Command.GENERIC_NACK: _nacked,
         Command.ENQUIRE_LINK: _enquired,

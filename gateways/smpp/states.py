@@ -63,7 +63,7 @@ class Counts(msgspec.Struct):
     late: int = 0
     queried: int = 0
     deliveries: int = 0
-    deliveries_refused: int = 0  # octets that are no deliver_sm, or too many at once
+    deliveries_refused: int = 0  # octets that are no delivery, or too many at once
     unknown_sequence: int = 0  # answers to nothing we asked
     malformed: int = 0  # answers whose body could not be read
     nacked: int = 0  # requests nobody here understands

@@ -38,6 +38,15 @@ def deliver_body(text: bytes = b"hello", source: bytes = b"491701", esm_class: i
     return b"\0" + b"\1\1" + source + b"\0" + b"\1\1" + b"4930\0" + fixed + text
 
 
+def data_body(
+    text: bytes = b"hello", source: bytes = b"491701", esm_class: int = 0, tlvs: bytes = b""
+) -> bytes:
+    """Body of a data_sm, the text in message_payload; ``tlvs`` come after it."""
+    payload = struct.pack(">HH", 0x0424, len(text)) + text if text else b""
+    fixed = bytes((esm_class, 0, 0))
+    return b"\0" + b"\1\1" + source + b"\0" + b"\1\1" + b"4930\0" + fixed + payload + tlvs
+
+
 class Peer:
     """One connection to the SMSC, with all that came on it."""
 

@@ -32,12 +32,12 @@ from gateways.smpp.events import (
     Unanswered,
 )
 from gateways.smpp.login import Login
-from gateways.smpp.pdu import MAX_SEQUENCE, Command, Pdu
+from gateways.smpp.pdu import MAX_SEQUENCE, Command, Pdu, Tag
 from gateways.smpp.session import Session
 from gateways.smpp.settings import SmppSettings
 from gateways.smpp.states import ALIVE, TABLE, State, Step
 from gateways.smpp.window import LATE_KEPT, Sequences, Window
-from tests.gateways.smpp.faulty import deliver_body, pdu, submit_resp
+from tests.gateways.smpp.faulty import data_body, deliver_body, pdu, submit_resp
 from tests.gateways.smpp.seat import fates
 
 TIMEOUT_S = 10.0
@@ -151,8 +151,10 @@ class Conversation(RuleBasedStateMachine):
 
     @rule()
     def peer_delivers(self) -> None:
-        delivery = pdu(Command.DELIVER_SM, 0, 4, deliver_body())
-        self._tell(self.session.feed(delivery, self.now))
+        for delivery in (
+            pdu(Command.DELIVER_SM, 0, 4, deliver_body()), pdu(Command.DATA_SM, 0, 5, data_body())
+        ):  # fmt: skip
+            self._tell(self.session.feed(delivery, self.now))
 
     @precondition(lambda self: self.tokens > 5)
     @rule()
@@ -405,43 +407,101 @@ def test_refused_bind_ends_the_session() -> None:
     ]
 
 
-def test_receiver_takes_deliveries_on_a_transmitter_too() -> None:
-    """Some SMSCs send receipts wherever they find us."""
-    session = _bound(Command.BIND_TRANSMITTER)
-    (event,) = session.feed(pdu(Command.DELIVER_SM, 0, 5, deliver_body()), 0.0)
-    assert isinstance(event, Delivered)
-
-
 # --- deliveries
 
+RESPONSE = 0x80000000
+BODIES = {Command.DELIVER_SM: deliver_body(), Command.DATA_SM: data_body()}
+EITHER = pytest.mark.parametrize("command", BODIES)
 
-def test_deliveries_without_our_answer_are_bounded() -> None:
+
+@EITHER
+@pytest.mark.parametrize(
+    "bind", [Command.BIND_TRANSMITTER, Command.BIND_RECEIVER, Command.BIND_TRANSCEIVER]
+)
+def test_deliveries_are_taken_on_every_kind_of_bind(bind: Command, command: Command) -> None:
+    """Some SMSCs send receipts wherever they find us, on a transmitter too."""
+    session = _bound(bind)
+    (event,) = session.feed(pdu(command, 0, 5, BODIES[command]), 0.0)
+    assert isinstance(event, Delivered)
+    text = event.message.octets or event.message.tlv(Tag.MESSAGE_PAYLOAD)
+    assert (event.sequence, event.message.source.digits, text) == (5, "491701", b"hello")
+    assert not session.has_output
+    assert session.statistics()["unanswered_deliveries"] == 1
+    session.answer(5, 0)
+    assert _read(session) == [Pdu(command | RESPONSE, 0, 5, b"\0")]
+    assert session.statistics()["unanswered_deliveries"] == 0
+    assert (session.counts.deliveries, session.counts.nacked) == (1, 0)
+
+
+def test_each_delivery_is_answered_by_its_own_command() -> None:
     session = _bound()
-    one = pdu(Command.DELIVER_SM, 0, 5, deliver_body())
-    events = session.feed(one * (MAX_UNANSWERED_DELIVERIES + 1), 0.0)
-    assert len(events) == MAX_UNANSWERED_DELIVERIES
-    assert [(pdu.command, pdu.status) for pdu in _read(session)] == [
-        (Command.DELIVER_SM_RESP, 0x64)
+    commands = [*BODIES, *BODIES]
+    for sequence, command in enumerate(commands, 1):
+        session.feed(pdu(command, 0, sequence, BODIES[command]), 0.0)
+    for sequence in (4, 1, 3, 2):
+        session.answer(sequence, 0x64 if sequence == 1 else 0)
+    session.feed(pdu(Command.DELIVER_SM, 0, 2, deliver_body()), 0.0)  # a number used before
+    session.answer(2, 0)
+    answered = [(one.command, one.sequence, one.status) for one in _read(session)]
+    assert answered == [
+        (Command.DATA_SM_RESP, 4, 0),
+        (Command.DELIVER_SM_RESP, 1, 0x64),
+        (Command.DELIVER_SM_RESP, 3, 0),
+        (Command.DATA_SM_RESP, 2, 0),
+        (Command.DELIVER_SM_RESP, 2, 0),
     ]
+
+
+@EITHER
+def test_what_is_no_delivery_is_refused_and_not_told(command: Command) -> None:
+    session = _bound()
+    body = BODIES[command]
+    assert session.feed(pdu(command, 0, 5, body[:6]), 0.0) == []
+    assert session.feed(pdu(command, 0, 6, body + b"\0\x1e\0\x09id"), 0.0) == []
+    assert _read(session) == [
+        Pdu(command | RESPONSE, 0x02, 5, b"\0"),
+        Pdu(command | RESPONSE, 0xC0, 6, b"\0"),
+    ]
+    assert (session.counts.deliveries_refused, session.counts.nacked) == (2, 0)
+
+
+@EITHER
+def test_deliveries_without_our_answer_are_bounded(command: Command) -> None:
+    session = _bound()
+    both = [pdu(Command.DELIVER_SM, 0, 5, deliver_body()), pdu(Command.DATA_SM, 0, 6, data_body())]
+    events = session.feed(b"".join(both) * (MAX_UNANSWERED_DELIVERIES // 2), 0.0)
+    assert len(events) == MAX_UNANSWERED_DELIVERIES
+    one = pdu(command, 0, 7, BODIES[command])
+    assert session.feed(one, 0.0) == []
+    assert [(pdu.command, pdu.status) for pdu in _read(session)] == [(command | RESPONSE, 0x64)]
     session.answer(5, 0)
     assert len(session.feed(one, 0.0)) == 1
 
 
-def test_delivery_after_our_unbind_shall_come_again() -> None:
-    session = _bound()
-    session.unbind(0.0)
-    assert session.feed(pdu(Command.DELIVER_SM, 0, 5, deliver_body()), 0.0) == []
-    assert [(one.command, one.status) for one in _read(session)] == [
-        (Command.UNBIND, 0),
-        (Command.DELIVER_SM_RESP, 0x64),
-    ]
+@EITHER
+def test_delivery_before_the_bind_or_after_our_unbind_shall_come_again(command: Command) -> None:
+    one = pdu(command, 0, 5, BODIES[command])
+    early, late = _session(), _bound()
+    late.unbind(0.0)
+    for session in (early, late):
+        _read(session)
+        assert session.feed(one, 0.0) == []
+        assert _read(session) == [Pdu(command | RESPONSE, 0x64, 5, b"\0")]
 
 
-def test_answer_after_the_end_is_nothing() -> None:
+@EITHER
+def test_answer_after_the_end_is_nothing(command: Command) -> None:
     session = _bound()
-    session.feed(pdu(Command.DELIVER_SM, 0, 5, deliver_body()), 0.0)
+    session.feed(pdu(command, 0, 5, BODIES[command]), 0.0)
     session.eof()
     session.answer(5, 0)
+    assert not session.has_output
+
+
+def test_an_answer_to_a_data_sm_we_never_sent_is_counted() -> None:
+    session = _bound()
+    assert session.feed(pdu(Command.DATA_SM_RESP, 0, 5, b"id\0"), 0.0) == []
+    assert session.counts.unknown_sequence == 1
     assert not session.has_output
 
 
