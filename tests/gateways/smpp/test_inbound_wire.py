@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import pytest
 import trio
 
 from engine import clock
@@ -22,6 +24,7 @@ from tests.support.engine import config_in
 from tests.support.smsc.peers import Smsc, node_smsc
 
 DEADLINE_S = 60.0
+EITHER = pytest.mark.parametrize("command", ["deliver_sm", "data_sm"])
 OURS, ADA = "4930111", "4917012345"
 
 
@@ -41,10 +44,10 @@ class Node(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def node(folder: Path) -> AsyncIterator[Node]:
-    """Bound by one transceiver; one account of ours is served."""
+async def node(folder: Path, **options: Any) -> AsyncIterator[Node]:
+    """Bound by one transceiver; one account of ours is served. ``options`` are the SMSC's."""
     config = config_in(folder / "data")
-    async with node_smsc(folder) as smsc, started(config, smsc) as (engine, gateway):
+    async with node_smsc(folder, **options) as smsc, started(config, smsc) as (engine, gateway):
         await reachable(engine)
         found = Node(engine, gateway, smsc)
         await found.bound()
@@ -72,8 +75,9 @@ async def started(config: Config, smsc: Smsc) -> AsyncIterator[tuple[Engine, Smp
             engine.stop()
 
 
-async def test_texts_arrive_as_they_were_written(tmp_path: Path) -> None:
-    async with node(tmp_path) as at:
+@EITHER
+async def test_texts_arrive_as_they_were_written(tmp_path: Path, command: str) -> None:
+    async with node(tmp_path, deliver_by=command) as at:
         said = ["Hello", "Grüße {€}", "Привет 😀"]
         for text in said:
             assert await at.smsc.send_text(ADA, OURS, text) == OK
@@ -81,8 +85,9 @@ async def test_texts_arrive_as_they_were_written(tmp_path: Path) -> None:
         assert len(await at.engine.store.find(Transmission, Query())) == len(said)
 
 
-async def test_parts_are_joined(tmp_path: Path) -> None:
-    async with node(tmp_path) as at:
+@EITHER
+async def test_parts_are_joined(tmp_path: Path, command: str) -> None:
+    async with node(tmp_path, deliver_by=command) as at:
         pieces = ["The beginning, ", "the middle ", "and the end."]
         for number in (3, 1, 2):
             sar = {
@@ -92,8 +97,9 @@ async def test_parts_are_joined(tmp_path: Path) -> None:
         assert await at.texts() == ["".join(pieces)]
 
 
-async def test_what_nobody_wants_is_refused_for_good(tmp_path: Path) -> None:
-    async with node(tmp_path) as at:
+@EITHER
+async def test_what_nobody_wants_is_refused_for_good(tmp_path: Path, command: str) -> None:
+    async with node(tmp_path, deliver_by=command) as at:
         assert await at.smsc.send_text(ADA, "4930222", "Hello") == RX_P_APPN
         assert await at.smsc.send_text(ADA, "4930222", "stop") == OK
         [entry] = await at.engine.store.find(DoNotContact, Query())
@@ -101,8 +107,11 @@ async def test_what_nobody_wants_is_refused_for_good(tmp_path: Path) -> None:
         assert await at.texts() == []
 
 
-async def test_a_message_after_a_drop_may_be_the_one_before_it(tmp_path: Path) -> None:
-    async with node(tmp_path) as at:
+@EITHER
+async def test_a_message_after_a_drop_may_be_the_one_before_it(
+    tmp_path: Path, command: str
+) -> None:
+    async with node(tmp_path, deliver_by=command) as at:
         assert await at.smsc.send_text(ADA, OURS, "Yes") == OK
         assert await at.smsc.send_text(ADA, OURS, "Yes") == OK
         assert len(await at.texts()) == 2

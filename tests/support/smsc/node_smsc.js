@@ -19,6 +19,7 @@ const options = Object.assign({
   receipt_form: 'text', // text, tlv, payload
   receipt_delay_ms: 0,
   receipt_window: 100,
+  deliver_by: 'deliver_sm', // or data_sm: receipts and what handsets send
   ids: 'same', // same, hex_to_decimal, decimal_to_hex: the response's form to the receipt's
   undelivered_every: 0, // every n-th message is UNDELIV
   throttle_every: 0, // every n-th submit_sm is answered 0x58 and not taken
@@ -202,6 +203,12 @@ function receiptOf(entry) {
   };
 }
 
+function deliver(session, fields, answered) {
+  if (options.deliver_by === 'deliver_sm') return session.deliver_sm(fields, answered);
+  const { short_message: text, ...others } = fields;
+  return session.data_sm(text ? { ...others, message_payload: text } : others, answered);
+}
+
 let turn = 0;
 function pump() {
   while (!held && waiting.length && receivers.length && unanswered < options.receipt_window) {
@@ -209,7 +216,7 @@ function pump() {
     const entry = waiting.shift();
     unanswered += 1;
     session.pending.add(entry);
-    const out = session.deliver_sm(receiptOf(entry), (response) => receipted(session, entry, response));
+    const out = deliver(session, receiptOf(entry), (response) => receipted(session, entry, response));
     if (!out) { // the socket is on its way out; "close" puts back what is pending
       return;
     }
@@ -297,7 +304,7 @@ function textIn(session, command) {
     short_message: text,
     ...fields,
   };
-  session.deliver_sm(pdu, (response) => say({ event: 'answered', tag, status: response.command_status }));
+  deliver(session, pdu, (response) => say({ event: 'answered', tag, status: response.command_status }));
 }
 
 const commands = {
