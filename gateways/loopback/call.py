@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import NamedTuple
 
 import trio
 
@@ -12,28 +11,21 @@ from engine.clock import Clock
 from engine.gateway import CallEnded, Media, Order, Progress, Stage
 from engine.results import Blame, Disposition, Reached, Result, ResultRow
 from gateways.loopback.script import Ending, Plan
-
-
-class _Verdict(NamedTuple):
-    disposition: Disposition
-    cause: str
-    blame: Blame
-    reached: Reached
-
+from gateways.loopback.verdict import Verdict
 
 # Only a refusal is a person's act: a busy or ringing telephone reached nobody.
 _UNANSWERED = {
-    Ending.BUSY: _Verdict(Disposition.BUSY, "busy", Blame.CALLEE, Reached.NETWORK),
-    Ending.NO_ANSWER: _Verdict(Disposition.NO_ANSWER, "no_answer", Blame.CALLEE, Reached.NETWORK),
-    Ending.REJECT: _Verdict(Disposition.REJECTED, "rejected", Blame.CALLEE, Reached.PERSON),
-    Ending.INVALID: _Verdict(Disposition.INVALID, "invalid_number", Blame.REQUEST, Reached.NETWORK),
-    Ending.FAIL: _Verdict(Disposition.FAILED, "trunk_unavailable", Blame.PROVIDER, Reached.NOTHING),
-    Ending.DEFER: _Verdict(Disposition.FAILED, "deferred", Blame.NETWORK, Reached.NOTHING),
+    Ending.BUSY: Verdict(Disposition.BUSY, "busy", Blame.CALLEE, Reached.NETWORK),
+    Ending.NO_ANSWER: Verdict(Disposition.NO_ANSWER, "no_answer", Blame.CALLEE, Reached.NETWORK),
+    Ending.REJECT: Verdict(Disposition.REJECTED, "rejected", Blame.CALLEE, Reached.PERSON),
+    Ending.INVALID: Verdict(Disposition.INVALID, "invalid_number", Blame.REQUEST, Reached.NETWORK),
+    Ending.FAIL: Verdict(Disposition.FAILED, "trunk_unavailable", Blame.PROVIDER, Reached.NOTHING),
+    Ending.DEFER: Verdict(Disposition.FAILED, "deferred", Blame.NETWORK, Reached.NOTHING),
 }
-_ANSWERED = _Verdict(Disposition.ANSWERED, "answered", Blame.NOBODY, Reached.PERSON)
+_ANSWERED = Verdict(Disposition.ANSWERED, "answered", Blame.NOBODY, Reached.PERSON)
 _CALL_LIMIT = _ANSWERED._replace(cause="call_limit")
-_ABANDONED = _Verdict(Disposition.CANCELLED, "cancelled", Blame.NOBODY, Reached.NETWORK)
-_NOT_PLACED = _Verdict(Disposition.CANCELLED, "cancelled", Blame.NOBODY, Reached.NOTHING)
+_ABANDONED = Verdict(Disposition.CANCELLED, "cancelled", Blame.NOBODY, Reached.NETWORK)
+_NOT_PLACED = Verdict(Disposition.CANCELLED, "cancelled", Blame.NOBODY, Reached.NOTHING)
 
 
 class LoopbackCall:
@@ -153,15 +145,11 @@ class LoopbackCall:
         if self._result is not None:
             raise CallEnded
 
-    def _close(self, verdict: _Verdict) -> Result:
+    def _close(self, verdict: Verdict) -> Result:
         connected = self._connected_at is not None
         if connected:
             self._rows += [ResultRow("dtmf", "key", key) for key in self._plan.digits]
-        self._result = Result(
-            disposition=verdict.disposition,
-            cause=verdict.cause,
-            blame=verdict.blame,
-            reached=verdict.reached,
+        self._result = verdict.result(
             rows=tuple(self._rows),
             started_at=self._started_at,
             connected_at=self._connected_at,

@@ -15,13 +15,14 @@ from engine.clock import Clock, now
 from engine.errors import InvalidError
 from engine.gateway import CallEnded, Inbox, Order, Progress
 from engine.model import Provider, Service, Spool
-from engine.results import Blame, Disposition, Fate, Reached, Result, node_failure
+from engine.results import Awaiting, Blame, Disposition, Fate, Reached, Result, node_failure
 from gateways.loopback import mail, message
 from gateways.loopback.call import LoopbackCall
 from gateways.loopback.mail import LoopbackMailer
 from gateways.loopback.message import LoopbackMessenger
 from gateways.loopback.receipts import Receipts
 from gateways.loopback.script import Player, Script, Stat, parse
+from gateways.loopback.sending import Sending
 from gateways.traffic import Traffic
 
 log = structlog.get_logger(__name__)
@@ -98,12 +99,9 @@ class LoopbackGateway:
         """Play one message; its receipt comes through the inbox."""
         awaited = player.script.receipt_s is not None
         messenger = LoopbackMessenger(order, player.draw(), progress, self._clock, awaited=awaited)
-        with suppress(CallEnded):  # the messenger knows why
-            await order.program(messenger)
-        fate = messenger.fate()
-        if isinstance(fate, Result):
-            self._traffic.count(fate)
-        elif fate.accepted_at is not None and (receipt := player.receipt()) is not None:
+        fate = await self._play(messenger, order)
+        taken = isinstance(fate, Awaiting) and fate.accepted_at is not None
+        if taken and (receipt := player.receipt()) is not None:
             in_s, stat = receipt
             await self._receipts.promise(order.spool_id, in_s, partial(message.receipt, stat))
         return fate
@@ -112,15 +110,19 @@ class LoopbackGateway:
         """Play one mail; where bounces can reach us, what became of it comes through the inbox."""
         awaited = player.script.receipt_s is not None
         mailer = LoopbackMailer(order, player.draw(), progress, self._clock, awaited=awaited)
-        with suppress(CallEnded):  # the mailer knows why
-            await order.program(mailer)
-        fate = mailer.fate()
-        if isinstance(fate, Result):
-            self._traffic.count(fate)
-        else:
+        fate = await self._play(mailer, order)
+        if isinstance(fate, Awaiting):
             # Silence is good news: what does not bounce was delivered, as far as anybody can know.
             in_s, stat = player.receipt() or (player.script.receipt_wait_s, Stat.DELIVERED)
             await self._receipts.promise(order.spool_id, in_s, partial(mail.told, stat))
+        return fate
+
+    async def _play(self, sending: Sending, order: Order) -> Fate:
+        with suppress(CallEnded):  # the sending knows why
+            await order.program(sending)
+        fate = sending.fate()
+        if isinstance(fate, Result):
+            self._traffic.count(fate)
         return fate
 
     def statistics(self) -> dict[str, Any]:
