@@ -38,6 +38,7 @@ from engine.roles import Roles
 from engine.schedules import Schedules
 from engine.sends import SingleSends
 from engine.store.base import Condition, Op, Outcome, Query, Store
+from engine.sweeper import Sweeper
 from engine.unsubscribes import Unsubscribes
 from engine.uploads import MediaFolder
 from engine.work import Work, prepare
@@ -96,6 +97,7 @@ class Engine:
             holds=self._dispatcher.holds,
             ended=self._ended,
         )
+        self._sweeper = Sweeper(config, store)
         self.inbox = Desk(
             config=config,
             store=store,
@@ -153,6 +155,7 @@ class Engine:
             )
             await nursery.start(self._sends.run)
             nursery.start_soon(self._reaper.run)
+            nursery.start_soon(self._sweeper.run)
             for campaign_id in await self.store.running_campaigns():
                 await self._resume(campaign_id)
             self.ready = True
@@ -347,6 +350,7 @@ class Engine:
             "imports": self.imports.statistics(),
             "passwords": self.people.passwords.statistics(),
             "reaper": self._reaper.statistics(),
+            "sweeper": self._sweeper.statistics(),
             "schedules": self._firing.statistics(),
             "do_not_contact": self.do_not_contact.statistics(),
             "unsubscribes": self.unsubscribes.statistics(),

@@ -1,15 +1,18 @@
 """The media folder of a node: uploads come in, are kept under names of ours, go when superseded.
 
 No path comes from outside. A file that is kept is never overwritten: a call may be about to play
-it, so what takes its place has another name, and the old one is removed an hour later.
+it, so what takes its place has another name, and the old one is removed an hour later, by
+``engine.sweeper``.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import stat
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +29,7 @@ _INCOMING = "incoming"  # what is not complete yet
 _RETIRED = "retired"  # an empty file for every one that is to go
 # A superseded or half-written file may still be wanted for this long by calls on their way.
 _KEEP_S = 3600.0
+_OURS = re.compile(r"[0-9a-f]{32}(\.original)?\.[a-z0-9]{1,16}")
 
 T = TypeVar("T")
 
@@ -92,10 +96,35 @@ class MediaFolder:
         for path in filter(None, relative):
             self.path(path).unlink(missing_ok=True)
 
-    async def retire(self, *relative: str) -> None:
-        """Superseded files go, once nobody can need them; those whose time has come go now."""
+    async def retire(self, *relative: str) -> int:
+        """Superseded files go once nobody can need them; how many were not retired before."""
         names = [Path(path).name for path in relative if path]
-        await trio.to_thread.run_sync(self._retire, names)
+        return await trio.to_thread.run_sync(self._retire, names)
+
+    def kept(self) -> Generator[str]:
+        """Relative paths of what was kept over an hour ago. Blocking.
+
+        Plain files under names of ours: what else lies there is somebody else's.
+        """
+        for name in _old_files(self._folder):
+            if _OURS.fullmatch(name):
+                yield f"{FOLDER}/{name}"
+
+    def overdue(self) -> Generator[str]:
+        """Relative paths of what was retired over an hour ago. Blocking."""
+        for name in _old_files(self._folder / _RETIRED):
+            yield f"{FOLDER}/{name}"
+
+    def remove(self, paths: Iterable[str], spared: Iterable[str]) -> None:
+        """Retired files go, those ``spared`` are retired no more. Blocking."""
+        self.discard(*paths)
+        for path in (*paths, *spared):
+            (self._folder / _RETIRED / Path(path).name).unlink(missing_ok=True)
+
+    def clear_incoming(self) -> None:
+        """What was cut off on its way in goes. Blocking."""
+        for name in _old_files(self._folder / _INCOMING):
+            (self._folder / _INCOMING / name).unlink(missing_ok=True)
 
     def _make_folders(self) -> None:
         for name in (_INCOMING, _RETIRED):
@@ -139,19 +168,28 @@ class MediaFolder:
             for part, _ in parts:
                 part.unlink(missing_ok=True)
 
-    def _retire(self, names: list[str]) -> None:
+    def _retire(self, names: list[str]) -> int:
         self._make_folders()
-        for name in names:
-            (self._folder / _RETIRED / name).touch()
-        # File times are the file system's, so the reference is its clock and not the engine's.
-        oldest = time.time() - _KEEP_S
-        for mark in _older(self._folder / _RETIRED, oldest):
-            (self._folder / mark.name).unlink(missing_ok=True)
-            mark.unlink(missing_ok=True)
-        for part in _older(self._folder / _INCOMING, oldest):
-            part.unlink(missing_ok=True)
+        marks = [self._folder / _RETIRED / name for name in names]
+        fresh = [mark for mark in marks if not mark.exists()]
+        for mark in fresh:
+            mark.touch()
+        return len(fresh)
 
 
-def _older(folder: Path, than: float) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return [Path(entry.path) for entry in entries if entry.stat().st_mtime < than]
+def _old_files(folder: Path) -> Generator[str]:
+    """Names of the files in a folder that are over an hour old; none where there is no folder."""
+    # File times are the file system's, so the reference is its clock and not the engine's.
+    oldest = time.time() - _KEEP_S
+    if folder.exists():
+        with os.scandir(folder) as entries:
+            yield from (entry.name for entry in entries if _is_old_file(entry, oldest))
+
+
+def _is_old_file(entry: os.DirEntry[str], oldest: float) -> bool:
+    """Of its own: what a link leads to is not ours."""
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:  # it went meanwhile
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_mtime < oldest

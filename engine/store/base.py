@@ -217,6 +217,10 @@ class Store(Doorkeeper, Protocol):
         """How many rows match (limit and offset ignored)."""
         ...
 
+    async def unnamed(self, paths: Sequence[str]) -> list[str]:
+        """Those of the paths (relative, as rows have them) that no row has as its media."""
+        ...
+
     # --- contacts and groups -------------------------------------------------------------------
     async def link(self, contact_id: int, group_id: int) -> bool:
         """Put a contact into a group; False where it was there already."""

@@ -316,6 +316,7 @@ owner_tally = Table(
 
 PENDING = "status = 'pending'"
 OPEN = "status IN ('initiated', 'connected')"
+ATTACHED = "attachments <> '[]'"
 
 Index("ux_usr_username", usr.c.username, unique=True)
 _partial("ux_usr_email", usr.c.email, where="email <> ''", unique=True)
@@ -347,6 +348,8 @@ _partial("ix_account_email", func.lower(account.c.email), where="email <> ''")
 Index("ux_contact_link", contact_link.c.group_id, contact_link.c.contact_id, unique=True)
 Index("ix_contact_link_order", contact_link.c.group_id, contact_link.c.link_id)
 Index("ix_contact_link_contact_id", contact_link.c.contact_id)
+# Whose a file is, without reading whole mails.
+_partial("ix_template_attachments", template.c.attachments, where=ATTACHED)
 Index("ix_program_parent_id", program.c.parent_id)
 Index("ix_program_message_id", program.c.message_id)
 Index("ix_campaign_program_id", campaign.c.program_id)

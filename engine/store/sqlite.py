@@ -21,6 +21,7 @@ from engine.store import (
     closed,
     contacts,
     hotpath,
+    media,
     nouns,
     queries,
     reports,
@@ -134,6 +135,10 @@ class SqliteStore:
     async def count(self, kind: type[Entity], query: Query) -> int:
         """See ``Store.count``."""
         return await self._readers.run(queries.count, kind, query)
+
+    async def unnamed(self, paths: Sequence[str]) -> list[str]:
+        """See ``Store.unnamed``."""
+        return await self._readers.run(media.unnamed, paths)
 
     # --- contacts and groups -------------------------------------------------------------------
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -179,22 +177,6 @@ async def test_sound_is_added_sample_by_sample(tmp_path: Path) -> None:
         with pytest.raises(InvalidError, match="longer than"):
             await Sounds(folder, max_s=2.4).join(before.media_path, part)
     assert len(files(tmp_path)) == 3, "what was refused leaves nothing"
-
-
-async def test_superseded_files_stay_for_a_while(tmp_path: Path) -> None:
-    data = write(tmp_path / "x.wav", np.zeros(8000), 8000).read_bytes()
-    folder = media_folder(tmp_path)
-    old, new = await stored(folder, data), await stored(folder, data)
-    abandoned = tmp_path / "media" / "incoming" / "cut off"
-    abandoned.write_bytes(b"half")
-    await folder.retire(old.media_path, old.original_path, "", "media/gone.wav")
-    assert len(list((tmp_path / "media").glob("*.wav"))) == 4, "a call may be about to play them"
-    long_ago = time.time() - 10 * 86_400
-    for path in (*(tmp_path / "media" / "retired").iterdir(), abandoned):
-        os.utime(path, (long_ago, long_ago))
-    await folder.retire()
-    left = {folder.path(new.media_path), folder.path(new.original_path)}
-    assert files(tmp_path) == left
 
 
 async def test_a_disk_that_cannot_be_written_is_said(tmp_path: Path) -> None:

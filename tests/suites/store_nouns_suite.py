@@ -135,6 +135,16 @@ class NounSuite:
         assert read.created_at == AT
         assert read.created_at.tzinfo is UTC
 
+    async def test_files_that_no_row_names(self, store: Store) -> None:
+        await store.insert(Recording(name="r", media_path="media/1", original_path="media/2"))
+        await store.insert(Document(name="d", media_path="media/3", original_path="media/4"))
+        await store.insert(Recording(name="none"))
+        for paths in (("media/5", "media/6"), (), (f"media/{ODD}",)):
+            await store.insert(Template(name="t", attachments=tuple({"path": p} for p in paths)))
+        given = [f"media/{number}" for number in range(10)]
+        assert sorted(await store.unnamed([*given, f"media/{ODD}"])) == [given[0], *given[7:]]
+        assert await store.unnamed([]) == []
+
     async def test_update_leaves_what_the_hot_path_keeps(self, scene: Scene) -> None:
         store = scene.store
         [begun] = await scene.begin(await scene.members(1))

@@ -14,7 +14,7 @@ import pytest
 from engine.config import Config, NodeConfig, StoreConfig
 from engine.errors import InvalidError, UnavailableError
 from engine.model import Contact
-from engine.store import contacts, hotsql, migrate, open_store, tally
+from engine.store import contacts, hotsql, media, migrate, open_store, tally
 from engine.store.base import Query, Store
 from engine.store.sqlite import SqliteStore
 from engine.store.statements import Bulk, Statement
@@ -109,3 +109,15 @@ async def test_the_hot_path_scans_no_table(tmp_path: Path) -> None:
                 scans = step.startswith("SCAN") and step not in PARAMETERS
                 assert not scans, (name, step)
                 assert "TEMP B-TREE" not in step, (name, step)
+
+
+async def test_attachments_are_looked_up_without_reading_mails(tmp_path: Path) -> None:
+    async with open_store(_config(tmp_path)) as store:
+        assert isinstance(store, SqliteStore)
+        plan = await store._readers.run(
+            lambda connection: connection.execute(
+                f"EXPLAIN QUERY PLAN {media.UNNAMED.sql}", ["[]", "$.path"]
+            ).fetchall()
+        )
+        of_templates = [step for *_, step in plan if " template " in step]
+        assert of_templates == ["SCAN template USING COVERING INDEX ix_template_attachments"]
