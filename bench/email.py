@@ -19,7 +19,8 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
-from bench.email_far import Far, Rate, child, private_key, smtp_sink, smtp_source
+from bench.child import Rate
+from bench.email_far import Far, child, private_key, smtp_sink, smtp_source
 from bench.report import Report, Target
 
 SOURCE = "smtp-source (C, unsigned)"

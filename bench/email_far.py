@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,8 @@ import trio
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-HOST = "127.0.0.1"
+from bench.child import HOST, Rate, free_port, listening
+
 ROOT = Path(__file__).parent.parent
 SINK, SOURCE = "/usr/sbin/smtp-sink", "/usr/sbin/smtp-source"
 CONNECTIONS = 10
@@ -41,18 +41,6 @@ HTML = (
 """A kilobyte with four tokens."""
 PLAIN = re.sub(r"<[^>]*>", "", HTML)
 _COUNTED = re.compile(rb"mesg=(\d+)\s")
-
-
-class Rate(msgspec.Struct, frozen=True):
-    """Mails sent and answered, and how long that took."""
-
-    sent: int
-    seconds: float
-
-    @property
-    def per_s(self) -> float:
-        """Mails a second."""
-        return self.sent / self.seconds if self.seconds else 0.0
 
 
 def values(number: int) -> dict[str, str]:
@@ -116,7 +104,7 @@ async def smtp_sink() -> AsyncIterator[Far]:
         stdout=subprocess.PIPE,
     )
     try:
-        await _answers(port)
+        await listening(port, START_S)
         async with trio.open_nursery() as nursery:
             far = Far(port, process)
             nursery.start_soon(far.drain)
@@ -126,18 +114,6 @@ async def smtp_sink() -> AsyncIterator[Far]:
         process.kill()
         with trio.CancelScope(shield=True):
             await process.wait()
-
-
-async def _answers(port: int) -> None:
-    with trio.fail_after(START_S):
-        while True:
-            try:
-                stream = await trio.open_tcp_stream(HOST, port)
-            except OSError:
-                await trio.sleep(0.01)
-            else:
-                await stream.aclose()
-                return
 
 
 async def smtp_source(far: Far, messages: int) -> Rate:
@@ -168,11 +144,3 @@ async def child(far: Far, module: str, *arguments: str) -> Rate:
     rate = msgspec.convert(orjson.loads(done.stdout), Rate)
     await far.agrees(rate.sent, before)
     return rate
-
-
-def free_port() -> int:
-    """A port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -7,45 +7,31 @@ last spool is closed; prints one JSON line.
 from __future__ import annotations
 
 import sys
-import tempfile
-import time
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import msgspec
-import orjson
 import trio
 
 from api.log import configure
+from bench.child import say
 from bench.email_far import HTML, SENDER, SENDER_NAME, SUBJECT, address, values
 from bench.email_ours import relay
-from bench.node import CHUNK, config_for, running
-from engine import clock
+from bench.node import UNPACED_CPM, add_contacts, send_all
 from engine.app import Engine
 from engine.config import LogConfig
-from engine.model import Account, Campaign, CampaignStatus, Group, Program, Template
-from engine.store.base import ContactRow, Store
+from engine.model import Account, Campaign, Group, Program, Template
+from engine.store.base import ContactRow
 from gateways.smtp.gateway import SmtpGateway
-
-CALLS_PER_MINUTE = 6_000_000
-LOOK_S = 0.02
 
 
 async def send(port: int, contacts: int, key: str) -> dict[str, Any]:
     """Run the campaign; how many mails, how long."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = config_for(Path(folder))
-        async with running(config, {"smtp": SmtpGateway(config)}) as engine:
-            campaign = await _prepared(engine, port, contacts, key)
-            begun = time.perf_counter()
-            await engine.start_campaign(campaign.id)
-            await _completed(engine, campaign.id)
-            spent = time.perf_counter() - begun
-            tally = await engine.store.campaign_tally(campaign.id)
-    return {"sent": tally["completed"], "seconds": spent}
+    campaign = partial(_campaign, port=port, contacts=contacts, key=key)
+    return await send_all("smtp", SmtpGateway, campaign)
 
 
-async def _prepared(engine: Engine, port: int, contacts: int, key: str) -> Campaign:
+async def _campaign(engine: Engine, port: int, contacts: int, key: str) -> Campaign:
     store = engine.store
     await store.insert(msgspec.structs.replace(relay(port, key), id=0))
     await engine.providers_changed()
@@ -57,44 +43,27 @@ async def _prepared(engine: Engine, port: int, contacts: int, key: str) -> Campa
         Program(name="bench", type="sendemail", data={"template_id": template.id})
     )
     group = await store.insert(Group(name="bench"))
-    await _add_contacts(store, group.id, contacts)
+    await add_contacts(store, group.id, contacts, _recipient)
     return await store.insert(
         Campaign(
             program_id=program.id,
             group_id=group.id,
             account_id=account.id,
-            calls_per_minute=CALLS_PER_MINUTE,
+            calls_per_minute=UNPACED_CPM,
         )
     )
 
 
-async def _add_contacts(store: Store, group_id: int, contacts: int) -> None:
-    for first in range(0, contacts, CHUNK):
-        rows = [
-            ContactRow(phone=f"49{n:010d}", email=address(n), **_texts(n))
-            for n in range(first, min(first + CHUNK, contacts))
-        ]
-        await store.import_contacts(group_id, None, rows, clock.now())
-
-
-def _texts(number: int) -> dict[str, Any]:
-    return {**values(number)}
-
-
-async def _completed(engine: Engine, campaign_id: int) -> None:
-    while True:
-        campaign = await engine.store.get(Campaign, campaign_id)
-        if campaign is None or campaign.status is CampaignStatus.COMPLETED:
-            return
-        await trio.sleep(LOOK_S)
+def _recipient(number: int) -> ContactRow:
+    given: dict[str, Any] = {**values(number)}
+    return ContactRow(phone=f"49{number:010d}", email=address(number), **given)
 
 
 def main() -> None:
     """Command line of the child process."""
     configure(LogConfig(level="error"))  # standard output is the bench's
     port, contacts, key = sys.argv[1:]
-    result = trio.run(send, int(port), int(contacts), key)
-    sys.stdout.write(orjson.dumps(result).decode() + "\n")
+    say(trio.run(send, int(port), int(contacts), key))
 
 
 if __name__ == "__main__":

@@ -10,21 +10,19 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import orjson
 import trio
 
 from api.log import configure
+from bench.child import HOST, say
 from bench.email_far import (
     CONNECTIONS,
     DOMAIN,
-    HOST,
     HTML,
     PLAIN,
     SELECTOR,
@@ -34,9 +32,10 @@ from bench.email_far import (
     address,
     values,
 )
+from bench.nobody import Nobody
 from engine.config import Config, LogConfig, NodeConfig
-from engine.gateway import InboundText, Order, Reception, Report
-from engine.mail import InboundMail, MailForm, MailMessage
+from engine.gateway import Order
+from engine.mail import MailForm, MailMessage
 from engine.memory import settle
 from engine.model import Contact, Provider, Service
 from engine.programs import Material, bound
@@ -89,26 +88,6 @@ async def _send(mailer: Any, material: Material) -> None:
     if material.mail is None:
         raise RuntimeError("no mail")
     await sendemail(mailer, material.mail)
-
-
-class Nobody:
-    """An inbox; nothing comes here."""
-
-    async def report(self, reports: Sequence[Report]) -> None:
-        """Nothing bounces."""
-        raise RuntimeError(f"{len(reports)} reports")
-
-    async def receive(self, message: InboundText) -> Reception:
-        """Not sent."""
-        raise RuntimeError(message.key)
-
-    async def receive_mail(self, mail: InboundMail) -> Reception:
-        """Not sent."""
-        raise RuntimeError(mail.key)
-
-    async def serves_mail(self, address: str) -> bool:
-        """Not asked."""
-        raise RuntimeError(address)
 
 
 async def measure(port: int, seconds: float, key: str, connections: int) -> dict[str, Any]:
@@ -169,8 +148,7 @@ def main() -> None:
     configure(LogConfig(level="error"))  # standard output is the bench's
     port, seconds, key, *more = sys.argv[1:]
     connections = int(more[0]) if more else CONNECTIONS
-    result = trio.run(partial(measure, int(port), float(seconds), key, connections))
-    sys.stdout.write(orjson.dumps(result).decode() + "\n")
+    say(trio.run(partial(measure, int(port), float(seconds), key, connections)))
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import orjson
 import trio
 
 from api.log import configure
 from api.server import serve_http
 from api.web import create_app
+from bench.child import say
 from bench.node import config_for, running
 from engine.clock import now
 from engine.config import HttpConfig, LogConfig
@@ -71,12 +71,6 @@ async def serve(data_dir: Path) -> dict[str, Any]:
         shutdown.set()
         nursery.cancel_scope.cancel()
     return seen
-
-
-def say(what: dict[str, Any]) -> None:
-    """One line for the bench."""
-    sys.stdout.write(orjson.dumps(what).decode() + "\n")
-    sys.stdout.flush()
 
 
 def main() -> None:

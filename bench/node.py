@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import resource
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import orjson
 import trio
 
+from bench.child import say
 from engine import clock, memory
 from engine.app import Engine
 from engine.config import Config, NodeConfig
@@ -30,6 +31,10 @@ from gateways.loopback.gateway import LoopbackGateway
 
 CHUNK = 5000
 WARM_UP_S = 1.0
+UNPACED_CPM = 6_000_000
+
+MakeCampaign = Callable[[Engine], Awaitable[Campaign]]
+"""Stores a campaign and all that it needs; does not start it."""
 
 
 def config_for(data_dir: Path, *, channels: int = 0) -> Config:
@@ -49,11 +54,17 @@ async def fill(store: Store, contacts: int, provider: Provider) -> Campaign:
     return await store.insert(Campaign(program_id=program.id, group_id=group.id))
 
 
-async def add_contacts(store: Store, group_id: int, contacts: int) -> None:
-    """New contacts with numbers of their own into a group."""
+def numbered(number: int) -> ContactRow:
+    """A contact with a number of its own."""
+    return ContactRow(phone=f"49{number:010d}", first_name="Bench")
+
+
+async def add_contacts(
+    store: Store, group_id: int, contacts: int, row: Callable[[int], ContactRow] = numbered
+) -> None:
+    """New contacts into a group: ``row`` of every number below ``contacts``."""
     for first in range(0, contacts, CHUNK):
-        last = min(first + CHUNK, contacts)
-        rows = [ContactRow(phone=f"49{n:010d}", first_name="Bench") for n in range(first, last)]
+        rows = [row(number) for number in range(first, min(first + CHUNK, contacts))]
         await store.import_contacts(group_id, None, rows, clock.now())
 
 
@@ -91,7 +102,8 @@ async def dial(data_dir: Path, calls_per_minute: float, seconds: float) -> dict[
         await engine.start_campaign(campaign.id)
         await trio.sleep(WARM_UP_S)
         begun, at, cpu = _ended(engine), time.perf_counter(), time.process_time()
-        await _while_running(store, campaign.id, seconds)
+        with trio.move_on_after(seconds):
+            await _over(store, campaign.id, look_s=0.25)
         spent = time.perf_counter() - at
         statistics = engine.statistics()
         return {
@@ -105,13 +117,29 @@ async def dial(data_dir: Path, calls_per_minute: float, seconds: float) -> dict[
         }
 
 
-async def _while_running(store: Store, campaign_id: int, seconds: float) -> None:
-    with trio.move_on_after(seconds):
-        while True:
-            await trio.sleep(0.25)
-            campaign = await store.get(Campaign, campaign_id)
-            if campaign is None or campaign.status is not CampaignStatus.RUNNING:
-                return
+async def send_all(
+    type_: str, make_gateway: Callable[[Config], Gateway], make_campaign: MakeCampaign
+) -> dict[str, Any]:
+    """Run a campaign with one gateway until its last spool is closed: how many, how long."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = config_for(Path(folder))
+        async with running(config, {type_: make_gateway(config)}) as engine:
+            campaign = await make_campaign(engine)
+            begun = time.perf_counter()
+            await engine.start_campaign(campaign.id)
+            await _over(engine.store, campaign.id, look_s=0.02)
+            spent = time.perf_counter() - begun
+            tally = await engine.store.campaign_tally(campaign.id)
+    return {"sent": tally["completed"], "seconds": spent}
+
+
+async def _over(store: Store, campaign_id: int, look_s: float) -> None:
+    """Wait until a campaign that was started is not running any more."""
+    while True:
+        await trio.sleep(look_s)
+        campaign = await store.get(Campaign, campaign_id)
+        if campaign is None or campaign.status is not CampaignStatus.RUNNING:
+            return
 
 
 def main() -> None:
@@ -120,8 +148,7 @@ def main() -> None:
     if verb == "prepare":
         trio.run(prepare, Path(data_dir), int(numbers[0]))
     else:
-        result = trio.run(partial(dial, Path(data_dir), float(numbers[0]), float(numbers[1])))
-        sys.stdout.write(orjson.dumps(result).decode() + "\n")
+        say(trio.run(partial(dial, Path(data_dir), float(numbers[0]), float(numbers[1]))))
 
 
 if __name__ == "__main__":

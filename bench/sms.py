@@ -20,9 +20,10 @@ import msgspec
 from rich.table import Table
 
 from bench import sms_kannel
+from bench.child import Rate
 from bench.report import Report, Target
 from bench.sms_far import Far, fast_smsc, node_smsc
-from bench.sms_peers import CLIENTS, Rate, client, ours, whole_node
+from bench.sms_peers import CLIENTS, client, ours, whole_node
 
 BULK, DURABLE, AWAIT = "ours bulk", "ours durable", "ours await"
 KANNEL, STORED = "Kannel", "Kannel with store"

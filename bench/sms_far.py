@@ -16,7 +16,6 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 PEERS = ROOT / "tests" / "support" / "smsc"
 NODE_MODULES = PEERS / "node_modules"
-HOST = "127.0.0.1"
 START_S = 20.0
 
 Pipes = trio.StapledStream[trio.abc.SendStream, trio.abc.ReceiveStream]

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import trio
 
-from bench.sms_far import HOST, Far
-from bench.sms_peers import FIRST_NUMBER, TEXT, Rate, free_port
+from bench.child import HOST, Rate, free_port, listening
+from bench.sms_far import Far
+from bench.sms_peers import FIRST_NUMBER, TEXT
 
 BEARERBOX = "/usr/sbin/bearerbox"
 DEADLINE_S = 60.0
@@ -39,7 +40,7 @@ async def kannel(far: Far, window: int, messages: int, *, store: bool) -> Rate:
         await far.taken(reset=True)
         inject = ["mtbatch", "-v", "4", "-b", HOST, "-p", str(box_port)]
         async with _quiet([BEARERBOX, "-v", "4", "kannel.conf"], folder):
-            await _listening(box_port)
+            await listening(box_port, DEADLINE_S)
             async with _quiet([*inject, "-f", "4930", "content", "to"], folder):
                 return await _all_taken(far, messages)
 
@@ -85,18 +86,6 @@ async def _quiet(command: list[str], folder: Path) -> AsyncIterator[trio.Process
             process.kill()
         with trio.CancelScope(shield=True):
             await process.wait()
-
-
-async def _listening(port: int) -> None:
-    with trio.fail_after(DEADLINE_S):
-        while True:
-            try:
-                stream = await trio.open_tcp_stream(HOST, port)
-            except OSError:
-                await trio.sleep(_LOOK_S)
-                continue
-            await stream.aclose()
-            return
 
 
 async def _all_taken(far: Far, messages: int) -> Rate:

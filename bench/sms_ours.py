@@ -16,15 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import orjson
 import trio
 
 from api.log import configure
+from bench.child import say
+from bench.nobody import Nobody
 from bench.sms_peers import FIRST_NUMBER, TEXT
 from engine.clock import now
 from engine.config import LogConfig, SmppConfig
-from engine.gateway import InboundText, Reception, Report
-from engine.mail import InboundMail
 from engine.memory import settle
 from engine.model import Provider
 from gateways.smpp.codec import Template
@@ -41,7 +40,7 @@ from gateways.smpp.tracker import Tracker
 BATCH = 512
 QUEUE = 2048
 BIND_S = 10.0
-NOBODY = Address("4930", 1, 1)
+SOURCE = Address("4930", 1, 1)
 
 
 class Counter:
@@ -49,7 +48,7 @@ class Counter:
 
     def __init__(self) -> None:
         self.sent = self.accepted = self.settled = 0
-        self._template = Template(ShortMessage(source=NOBODY, destination=Address("", 1, 1)))
+        self._template = Template(ShortMessage(source=SOURCE, destination=Address("", 1, 1)))
         self._changed = trio.Event()
 
     def segments(self, count: int) -> list[Segment]:
@@ -158,26 +157,6 @@ async def _books(*, durable: bool) -> AsyncIterator[Books]:
         await journal.aclose()
 
 
-class Nobody:
-    """An inbox; the SMSC sends nothing here."""
-
-    async def report(self, reports: Sequence[Report]) -> None:
-        """Not asked for."""
-        raise RuntimeError(f"{len(reports)} reports")
-
-    async def receive(self, message: InboundText) -> Reception:
-        """Not sent."""
-        raise RuntimeError(message.key)
-
-    async def receive_mail(self, mail: InboundMail) -> Reception:
-        """Not sent."""
-        raise RuntimeError(mail.key)
-
-    async def serves_mail(self, address: str) -> bool:
-        """Not asked for."""
-        raise RuntimeError(address)
-
-
 async def _unasked(*_: Any) -> None:
     return None
 
@@ -192,8 +171,7 @@ def main() -> None:
     """Command line of the child process."""
     configure(LogConfig(level="error"))  # standard output is the bench's
     host, port, window, seconds, way = sys.argv[1:]
-    result = trio.run(measure, host, int(port), int(window), float(seconds), way)
-    sys.stdout.write(orjson.dumps(result).decode() + "\n")
+    say(trio.run(measure, host, int(port), int(window), float(seconds), way))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,24 +10,13 @@ import msgspec
 import orjson
 import trio
 
-from bench.sms_far import HOST, Far, environment
+from bench.child import HOST, Rate
+from bench.sms_far import Far, environment
 
 HERE = Path(__file__).parent
 TEXT = b"Your table for two is booked for tonight at eight."
 FIRST_NUMBER = 4_917_010_000_000
 DEADLINE_S = 120.0
-
-
-class Rate(msgspec.Struct, frozen=True):
-    """Messages sent and answered, and how long that took."""
-
-    sent: int
-    seconds: float
-
-    @property
-    def per_s(self) -> float:
-        """submit_sm a second."""
-        return self.sent / self.seconds if self.seconds else 0.0
 
 
 CLIENTS = {
@@ -73,11 +61,3 @@ async def measured(
         if seen != rate.sent:
             raise RuntimeError(f"{command[1]}: {rate.sent} sent, {seen} came")
     return rate
-
-
-def free_port() -> int:
-    """A port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
