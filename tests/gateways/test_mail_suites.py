@@ -7,12 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import trio
 
 from engine.model import Provider, Service
 from gateways.loopback.gateway import LoopbackGateway
 from tests.suites.mail_suite import MailSuite, Network
-from tests.suites.message_suite import Inbox
+from tests.suites.sending_suite import Inbox, running
 
 _SCRIPTS: dict[Network, dict[str, Any]] = {
     Network.ACCEPT: {"ring_s": 0.01},
@@ -47,8 +46,6 @@ class TestLoopback(MailSuite):
 
     @pytest.fixture
     async def harness(self) -> AsyncIterator[LoopbackHarness]:
-        gateway, inbox = LoopbackGateway(seed=1), Inbox()
-        async with trio.open_nursery() as nursery:
-            await nursery.start(gateway.run, inbox)
+        gateway = LoopbackGateway(seed=1)
+        async with running(gateway) as inbox:
             yield LoopbackHarness(gateway, inbox)
-            nursery.cancel_scope.cancel()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 from engine.config import Config, NodeConfig
 from engine.model import Provider, Service
@@ -17,7 +16,8 @@ from gateways.smpp.gateway import SmppGateway
 from gateways.smpp.pdu import Command, Pdu
 from tests.gateways.smpp.desk import QUICK, receipt_of
 from tests.gateways.smpp.faulty import Peer, faulty_smsc, pdu, submit_resp
-from tests.suites.message_suite import Inbox, MessageSuite, Network
+from tests.suites.message_suite import MessageSuite, Network
+from tests.suites.sending_suite import Inbox, running
 from tests.support import LOCALHOST, free_port
 
 _SCRIPTS: dict[Network, dict[str, Any]] = {
@@ -49,11 +49,9 @@ class TestLoopback(MessageSuite):
 
     @pytest.fixture
     async def harness(self) -> AsyncIterator[LoopbackHarness]:
-        gateway, inbox = LoopbackGateway(seed=1), Inbox()
-        async with trio.open_nursery() as nursery:
-            await nursery.start(gateway.run, inbox)
+        gateway = LoopbackGateway(seed=1)
+        async with running(gateway) as inbox:
             yield LoopbackHarness(gateway, inbox)
-            nursery.cancel_scope.cancel()
 
 
 def _answers(request: Pdu, behaviour: Network) -> list[bytes]:
@@ -117,8 +115,5 @@ class TestSmpp(MessageSuite):
     @pytest.fixture
     async def harness(self, tmp_path: Path) -> AsyncIterator[SmppHarness]:
         gateway = SmppGateway(Config(node=NodeConfig(data_dir=str(tmp_path))))
-        inbox = Inbox()
-        async with trio.open_nursery() as nursery:
-            await nursery.start(gateway.run, inbox)
+        async with running(gateway) as inbox:
             yield SmppHarness(gateway, inbox)
-            nursery.cancel_scope.cancel()

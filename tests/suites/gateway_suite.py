@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Protocol
@@ -18,8 +17,7 @@ import trio
 from engine.gateway import Call, Gateway, Media, Order, Program, Stage
 from engine.model import Provider, Service
 from engine.results import Blame, Disposition, Reached, Result, ResultRow
-
-DEADLINE_S = 30.0
+from tests.suites.trial import DEADLINE_S, Trial
 
 
 class FarEnd(Enum):
@@ -58,19 +56,13 @@ class Harness(Protocol):
         ...
 
 
-class Delivery:
-    """One delivery under test: its result and the stages it reported, in order."""
+class Delivery(Trial):
+    """One call under test: its result, and the stages it reported, in order."""
 
     def __init__(
         self, harness: Harness, provider: Provider, program: Program, **fields: Any
     ) -> None:
-        self.stages: list[Stage] = []
-        self.times: list[datetime] = []
-        self.reached = {stage: trio.Event() for stage in Stage}
-        self.done = trio.Event()
-        self.result: Result | None = None
-        self._gateway = harness.gateway
-        self.order = Order(
+        order = Order(
             spool_id=1,
             uid=uuid4(),
             service=Service.VOICE,
@@ -81,15 +73,12 @@ class Delivery:
             caller_name="Suite",
             **fields,
         )
-
-    def progress(self, stage: Stage, at: datetime) -> None:
-        self.stages.append(stage)
-        self.times.append(at)
-        self.reached[stage].set()
+        super().__init__(harness.gateway, order)
+        self.done = trio.Event()
+        self.result: Result | None = None
 
     async def run(self) -> Result:
-        with trio.fail_after(DEADLINE_S):
-            result = await self._gateway.deliver(self.order, self.progress)
+        result = await super().run()
         assert isinstance(result, Result)
         self.result = result
         self.done.set()

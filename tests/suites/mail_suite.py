@@ -7,22 +7,18 @@ business.
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
 from enum import Enum, auto
-from typing import Any, Protocol
-from uuid import uuid4
+from typing import ClassVar, Protocol
 
-import pytest
 import trio
 
-from engine.errors import InvalidError
-from engine.gateway import CallEnded, Gateway, Mailer, Order, Program, Stage
-from engine.model import Provider, Service, Spool
-from engine.results import Awaiting, Blame, Disposition, Fate, Reached, Result, ResultRow
-from tests.suites.message_suite import Inbox, rows_of
-from tests.support.mails import MAIL, send
-
-DEADLINE_S = 30.0
+from engine.gateway import CallEnded, Mailer, Stage
+from engine.model import Provider, Service
+from engine.results import Awaiting, Blame, Disposition, Reached, Result
+from tests.suites import sending_suite
+from tests.suites.sending_suite import Delivery, SendingSuite, rows_of
+from tests.suites.trial import DEADLINE_S
+from tests.support.mails import MAIL
 
 
 class Network(Enum):
@@ -37,18 +33,8 @@ class Network(Enum):
     UNAVAILABLE = auto()  # is not there
 
 
-class Harness(Protocol):
+class Harness(sending_suite.Harness[Network], Protocol):
     """What a gateway's tests provide."""
-
-    @property
-    def gateway(self) -> Gateway:
-        """Running, with ``inbox``."""
-        ...
-
-    @property
-    def inbox(self) -> Inbox:
-        """Where it reports."""
-        ...
 
     def network(
         self, behaviour: Network, *, bounces: bool = False
@@ -60,74 +46,30 @@ class Harness(Protocol):
         ...
 
 
-class Delivery:
-    """One mail under test: its fate and the stages it reported, in order."""
-
-    def __init__(
-        self, harness: Harness, provider: Provider, program: Program = send, **fields: Any
-    ) -> None:
-        self.stages: list[Stage] = []
-        self.times: list[datetime] = []
-        self.reached = {stage: trio.Event() for stage in Stage}
-        self.fate: Fate | None = None
-        self._gateway = harness.gateway
-        self.order = Order(
-            **{
-                "spool_id": 1,
-                "transmission_id": 7,
-                "uid": uuid4(),
-                "service": Service.EMAIL,
-                "provider": provider,
-                "destination": "zoe@example.com",
-                "program": program,
-                "caller_id": "news@example.net",
-                "caller_name": "Ann",
-                "ring_timeout_s": 5.0,
-                **fields,
-            }
-        )
-
-    def progress(self, stage: Stage, at: datetime) -> None:
-        self.stages.append(stage)
-        self.times.append(at)
-        self.reached[stage].set()
-
-    async def run(self) -> Fate:
-        with trio.fail_after(DEADLINE_S):
-            self.fate = await self._gateway.deliver(self.order, self.progress)
-        return self.fate
-
-    @property
-    def result(self) -> Result:
-        """What became of it at once."""
-        assert isinstance(self.fate, Result)
-        return self.fate
-
-
-class MailSuite:
+class MailSuite(SendingSuite[Network]):
     """Subclasses give the fixture ``harness``."""
 
-    async def deliver(
-        self, harness: Harness, behaviour: Network, program: Program = send, **fields: Any
-    ) -> Delivery:
-        async with harness.network(behaviour) as provider:
-            delivery = Delivery(harness, provider, program, **fields)
-            await delivery.run()
-        assert harness.gateway.statistics()["calls_up"] == 0
-        return delivery
+    fields: ClassVar = {
+        "transmission_id": 7,
+        "service": Service.EMAIL,
+        "destination": "zoe@example.com",
+        "caller_id": "news@example.net",
+        "caller_name": "Ann",
+        "ring_timeout_s": 5.0,
+    }
+    taken = Result
+    takes = Network.ACCEPT
+    silent = Network.SILENT_AFTER_DOT
+
+    async def send(self, session: Mailer) -> None:
+        await session.send_mail(MAIL)
 
     async def reported(self, harness: Harness, behaviour: Network) -> tuple[Delivery, Result]:
         """The delivery of a mail whose bounces can reach us, and the report that follows."""
         async with harness.network(behaviour, bounces=True) as provider:
-            delivery = Delivery(harness, provider)
+            delivery = self.delivery(harness, provider)
             await delivery.run()
             return delivery, await harness.inbox.result(1)
-
-    async def test_stages_come_in_order(self, harness: Harness) -> None:
-        delivery = await self.deliver(harness, Network.ACCEPT)
-        assert delivery.stages == [Stage.LEFT, Stage.CONNECTED]
-        assert delivery.times == sorted(delivery.times)
-        assert all(time.tzinfo is not None for time in delivery.times)
 
     async def test_where_no_bounce_can_reach_us_taken_is_the_end(self, harness: Harness) -> None:
         result = (await self.deliver(harness, Network.ACCEPT)).result
@@ -208,14 +150,6 @@ class MailSuite:
         assert not result.suppress
         assert Stage.CONNECTED not in delivery.stages
 
-    async def test_notes_of_the_program_are_kept(self, harness: Harness) -> None:
-        async def program(mailer: Mailer) -> None:
-            mailer.note(ResultRow("info", "language", "de"))
-            await mailer.send_mail(MAIL)
-
-        result = (await self.deliver(harness, Network.ACCEPT, program)).result
-        assert rows_of(result, "language") == ["de"]
-
     async def test_a_program_sends_one_mail(self, harness: Harness) -> None:
         ended = []
 
@@ -231,30 +165,10 @@ class MailSuite:
         assert result.succeeded
         assert ended == [True]
 
-    async def test_a_program_that_sends_nothing_has_reached_nothing(self, harness: Harness) -> None:
-        async def program(_: Mailer) -> None:
-            await trio.lowlevel.checkpoint()
-
-        delivery = await self.deliver(harness, Network.ACCEPT, program)
-        assert delivery.result.reached is Reached.NOTHING
-        assert not delivery.result.succeeded
-        assert delivery.stages == []
-
-    async def test_cancelled_while_it_waits_for_the_answer(self, harness: Harness) -> None:
-        async with harness.network(Network.SILENT_AFTER_DOT) as provider:
-            async with trio.open_nursery() as nursery:
-                delivery = Delivery(harness, provider, ring_timeout_s=DEADLINE_S)
-                nursery.start_soon(delivery.run)
-                with trio.fail_after(DEADLINE_S):
-                    await delivery.reached[Stage.LEFT].wait()
-                nursery.cancel_scope.cancel()
-            assert delivery.fate is None
-            assert harness.gateway.statistics()["calls_up"] == 0
-
     async def test_many_at_once(self, harness: Harness) -> None:
         async with harness.network(Network.ACCEPT) as provider:
             deliveries = [
-                Delivery(
+                self.delivery(
                     harness, provider, spool_id=n, transmission_id=n,
                     destination=f"c{n}@example.com", ring_timeout_s=DEADLINE_S,
                 )
@@ -267,19 +181,3 @@ class MailSuite:
         ids = [one for d in deliveries for one in rows_of(d.result, "message_id")]
         assert len(set(ids)) == 100
         assert harness.gateway.statistics()["calls_up"] == 0
-
-    async def test_what_it_does_not_know_it_does_not_call_done(self, harness: Harness) -> None:
-        spool = Spool(id=77, transmission_id=7, service=Service.EMAIL)
-        fate = (await harness.gateway.recall([spool])).get(77)
-        assert fate is None or (isinstance(fate, Result) and not fate.succeeded)
-
-    async def test_settings_it_cannot_work_with_are_named(self, harness: Harness) -> None:
-        async with harness.network(Network.ACCEPT) as provider:
-            harness.gateway.check(provider)
-            wrong = Provider(
-                name="wrong", type=provider.type, host=provider.host, service=Service.EMAIL,
-                settings={"no such": 1},
-            )  # fmt: skip
-            with pytest.raises(InvalidError) as error:
-                harness.gateway.check(wrong)
-            assert error.value.field == "settings"

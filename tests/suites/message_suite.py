@@ -6,34 +6,17 @@ business.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
-from datetime import datetime
 from enum import Enum, auto
-from typing import Any, Protocol
-from uuid import uuid4
+from typing import ClassVar
 
-import pytest
 import trio
 
-from engine.errors import InvalidError
-from engine.gateway import (
-    Gateway,
-    InboundText,
-    Messenger,
-    Order,
-    Program,
-    Reception,
-    Report,
-    Stage,
-    TextKind,
-    TextMessage,
-)
-from engine.model import Provider, Service, Spool
-from engine.results import Awaiting, Blame, Disposition, Fate, Reached, Result, ResultRow
-from tests.support.inbox import NoMail
+from engine.gateway import Messenger, Stage, TextKind, TextMessage
+from engine.model import Service
+from engine.results import Awaiting, Blame, Disposition, Reached, Result
+from tests.suites import sending_suite
+from tests.suites.sending_suite import Delivery, SendingSuite, rows_of
 
-DEADLINE_S = 30.0
 LONG = "A text of more than one part. " * 20
 
 
@@ -49,110 +32,30 @@ class Network(Enum):
     UNAVAILABLE = auto()  # is not there
 
 
-class Harness(Protocol):
-    """What a gateway's tests provide."""
-
-    @property
-    def gateway(self) -> Gateway:
-        """Running, with ``inbox``."""
-        ...
-
-    @property
-    def inbox(self) -> Inbox:
-        """Where it reports."""
-        ...
-
-    def network(self, behaviour: Network) -> AbstractAsyncContextManager[Provider]:
-        """A provider whose network behaves so, for as long as the block lasts."""
-        ...
+Harness = sending_suite.Harness[Network]
+"""What a gateway's tests provide."""
 
 
-class Inbox(NoMail):
-    """``engine.gateway.Inbox`` that remembers what it is told, and how often."""
-
-    def __init__(self) -> None:
-        self.results: dict[int, list[Result]] = {}
-        self._news = trio.Event()
-
-    async def report(self, reports: Sequence[Report]) -> None:
-        await trio.lowlevel.checkpoint()
-        for report in reports:
-            self.results.setdefault(report.spool_id, []).append(report.result)
-        self._news.set()
-        self._news = trio.Event()
-
-    async def receive(self, message: InboundText) -> Reception:
-        raise AssertionError(f"nobody sent {message.key}")
-
-    async def result(self, spool_id: int) -> Result:
-        """What is reported of the spool, as soon as it is."""
-        with trio.fail_after(DEADLINE_S):
-            while spool_id not in self.results:
-                await self._news.wait()
-        return self.results[spool_id][0]
-
-
-async def send(messenger: Messenger) -> None:
-    """A program."""
-    await messenger.send_text(TextMessage(text="Hello"))
-
-
-class Delivery:
-    """One message under test: its fate and the stages it reported, in order."""
-
-    def __init__(
-        self, harness: Harness, provider: Provider, program: Program = send, **fields: Any
-    ) -> None:
-        self.stages: list[Stage] = []
-        self.times: list[datetime] = []
-        self.reached = {stage: trio.Event() for stage in Stage}
-        self.fate: Fate | None = None
-        self._gateway = harness.gateway
-        self.order = Order(
-            **{
-                "spool_id": 1,
-                "uid": uuid4(),
-                "service": Service.SMS,
-                "provider": provider,
-                "destination": "4917012345678",
-                "program": program,
-                "caller_id": "4930123",
-                "ring_timeout_s": 1.0,
-                **fields,
-            }
-        )
-
-    def progress(self, stage: Stage, at: datetime) -> None:
-        self.stages.append(stage)
-        self.times.append(at)
-        self.reached[stage].set()
-
-    async def run(self) -> Fate:
-        with trio.fail_after(DEADLINE_S):
-            self.fate = await self._gateway.deliver(self.order, self.progress)
-        return self.fate
-
-
-def rows_of(fate: Fate, name: str) -> list[str]:
-    return [row.data for row in fate.rows if row.name == name]
-
-
-class MessageSuite:
+class MessageSuite(SendingSuite[Network]):
     """Subclasses give the fixture ``harness``."""
 
-    async def deliver(
-        self, harness: Harness, behaviour: Network, program: Program = send, **fields: Any
-    ) -> Delivery:
-        async with harness.network(behaviour) as provider:
-            delivery = Delivery(harness, provider, program, **fields)
-            await delivery.run()
-        assert harness.gateway.statistics()["calls_up"] == 0
-        return delivery
+    fields: ClassVar = {
+        "service": Service.SMS,
+        "destination": "4917012345678",
+        "caller_id": "4930123",
+        "ring_timeout_s": 1.0,
+    }
+    taken = Awaiting
+    takes = Network.DELIVER
+    silent = Network.SILENT
+
+    async def send(self, session: Messenger) -> None:
+        await session.send_text(TextMessage(text="Hello"))
 
     async def reported(self, harness: Harness, behaviour: Network) -> tuple[Delivery, Result]:
         """The delivery of a message and the report that follows."""
         async with harness.network(behaviour) as provider:
-            delivery = Delivery(harness, provider)
+            delivery = self.delivery(harness, provider)
             await delivery.run()
             return delivery, await harness.inbox.result(1)
 
@@ -170,12 +73,6 @@ class MessageSuite:
         assert rows_of(result, "stat") == ["DELIVRD"]
         assert harness.inbox.results.keys() == {1}
         assert len(harness.inbox.results[1]) == 1
-
-    async def test_stages_come_in_order(self, harness: Harness) -> None:
-        delivery = await self.deliver(harness, Network.DELIVER)
-        assert delivery.stages == [Stage.LEFT, Stage.CONNECTED]
-        assert delivery.times == sorted(delivery.times)
-        assert all(time.tzinfo is not None for time in delivery.times)
 
     async def test_a_receipt_that_says_it_did_not_arrive(self, harness: Harness) -> None:
         _, result = await self.reported(harness, Network.UNDELIVER)
@@ -242,39 +139,10 @@ class MessageSuite:
         assert result.reached is Reached.NOTHING
         assert delivery.stages == []
 
-    async def test_notes_of_the_program_are_kept(self, harness: Harness) -> None:
-        async def program(messenger: Messenger) -> None:
-            messenger.note(ResultRow("info", "language", "de"))
-            await messenger.send_text(TextMessage(text="Hallo"))
-
-        fate = (await self.deliver(harness, Network.DELIVER, program)).fate
-        assert isinstance(fate, Awaiting)
-        assert rows_of(fate, "language") == ["de"]
-
-    async def test_a_program_that_sends_nothing_has_reached_nothing(self, harness: Harness) -> None:
-        async def program(_: Messenger) -> None:
-            await trio.lowlevel.checkpoint()
-
-        delivery = await self.deliver(harness, Network.DELIVER, program)
-        assert isinstance(delivery.fate, Result)
-        assert delivery.fate.reached is Reached.NOTHING
-        assert not delivery.fate.succeeded
-        assert delivery.stages == []
-
-    async def test_cancelled_while_it_waits_for_the_answer(self, harness: Harness) -> None:
-        async with harness.network(Network.SILENT) as provider, trio.open_nursery() as nursery:
-            delivery = Delivery(harness, provider, ring_timeout_s=DEADLINE_S)
-            nursery.start_soon(delivery.run)
-            with trio.fail_after(DEADLINE_S):
-                await delivery.reached[Stage.LEFT].wait()
-            nursery.cancel_scope.cancel()
-        assert delivery.fate is None
-        assert harness.gateway.statistics()["calls_up"] == 0
-
     async def test_many_at_once(self, harness: Harness) -> None:
         async with harness.network(Network.DELIVER) as provider:
             deliveries = [
-                Delivery(harness, provider, spool_id=n, destination=f"49170{n:07}")
+                self.delivery(harness, provider, spool_id=n, destination=f"49170{n:07}")
                 for n in range(1, 201)
             ]
             async with trio.open_nursery() as nursery:
@@ -285,16 +153,3 @@ class MessageSuite:
                 assert (await harness.inbox.result(n)).cause == "delivered"
         ids = [one for d in deliveries if d.fate for one in rows_of(d.fate, "message_id")]
         assert len(set(ids)) == 200
-
-    async def test_what_it_does_not_know_it_does_not_call_done(self, harness: Harness) -> None:
-        spool = Spool(id=77, transmission_id=7, service=Service.SMS)
-        fate = (await harness.gateway.recall([spool])).get(77)
-        assert fate is None or (isinstance(fate, Result) and not fate.succeeded)
-
-    async def test_settings_it_cannot_work_with_are_named(self, harness: Harness) -> None:
-        async with harness.network(Network.DELIVER) as provider:
-            harness.gateway.check(provider)
-            wrong = Provider(name="wrong", type=provider.type, settings={"no such": 1})
-            with pytest.raises(InvalidError) as error:
-                harness.gateway.check(wrong)
-            assert error.value.field == "settings"

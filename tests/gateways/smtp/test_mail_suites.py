@@ -16,7 +16,7 @@ from gateways.smtp.gateway import SmtpGateway
 from tests.gateways.smtp.desk import dsn, hand_in, provider_of
 from tests.gateways.smtp.faulty import Peer, Reaction, faulty_mta, hold
 from tests.suites.mail_suite import MailSuite, Network
-from tests.suites.message_suite import Inbox
+from tests.suites.sending_suite import Inbox, running
 from tests.support import free_port
 
 _REPLIES: dict[Network, tuple[str, Reaction]] = {
@@ -71,8 +71,6 @@ class TestSmtp(MailSuite):
         config = Config(
             node=NodeConfig(data_dir=str(tmp_path)), smtp=SmtpConfig(listen_port=port, readers=1)
         )
-        gateway, inbox = SmtpGateway(config), Inbox()
-        async with trio.open_nursery() as nursery:
-            await nursery.start(gateway.run, inbox)
+        gateway = SmtpGateway(config)
+        async with running(gateway) as inbox:
             yield SmtpHarness(gateway, inbox, port)
-            nursery.cancel_scope.cancel()
