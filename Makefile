@@ -43,7 +43,8 @@ system:
 	$(INSTALL)
 
 # Only for the tests: SMSCs of other makes, npm's smpp on Node.js and Debian's Net::SMPP; mail servers
-# (Debian's own Postfix and Dovecot are switched off again, nothing of theirs in /etc is read).
+# (Debian's own Postfix and Dovecot are switched off again, nothing of theirs in /etc is read);
+# iproute2 for networks that lose packets.
 peers: setup
 	@missing=()
 	command -v node >/dev/null || missing+=(nodejs)
@@ -52,6 +53,7 @@ peers: setup
 	[[ -x /usr/sbin/postfix ]] || missing+=(postfix)
 	[[ -x /usr/lib/dovecot/imap ]] || missing+=(dovecot-imapd)
 	[[ -x /usr/sbin/dnsmasq ]] || missing+=(dnsmasq-base)
+	{ command -v ip && command -v ss; } >/dev/null || missing+=(iproute2)
 	$(INSTALL)
 	for service in postfix dovecot; do
 		if [[ "$${missing[*]}" == *"$$service"* ]] && [[ -d /run/systemd/system ]]; then

@@ -132,10 +132,15 @@ class FaultySmsc:
 
 @asynccontextmanager
 async def faulty_smsc(
-    script: Script, *, tls: ssl.SSLContext | None = None, receive_buffer: int = 0
+    script: Script,
+    *,
+    tls: ssl.SSLContext | None = None,
+    receive_buffer: int = 0,
+    listener: trio.SocketListener | None = None,
 ) -> AsyncIterator[FaultySmsc]:
-    """Listen on a free port of this machine; the connection ends with the script."""
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    """Listen on a free port of this machine or there; the connection ends with the script."""
+    if listener is None:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     if receive_buffer:  # inherited by what is accepted
         listener.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
     smsc = FaultySmsc(listener.socket.getsockname()[1])

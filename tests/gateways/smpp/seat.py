@@ -104,11 +104,12 @@ async def seated(
     ca_file: str = "",
     transport: str = "tcp",
     password: str = "secret",  # noqa: S107 - of a server that lives for one test
+    host: str = "127.0.0.1",
     **settings: Any,
 ) -> AsyncIterator[Seat]:
     """Run a bind to that port; it is cancelled at the end if it still runs."""
     provider = Provider(
-        id=1, name="smsc", type="smpp", host="localhost" if transport == "tls" else "127.0.0.1",
+        id=1, name="smsc", type="smpp", host="localhost" if transport == "tls" else host,
         port=port, transport=transport, username="esme", password=password,
     )  # fmt: skip
     config = SmppConfig(ca_file=ca_file)

@@ -18,6 +18,7 @@ import orjson
 import trio
 
 from tests.support import LOCALHOST, wait_until
+from tests.support.network import Host
 
 HERE = Path(__file__).parent
 NODE = ("node", str(HERE / "node_smsc.js"))
@@ -83,6 +84,7 @@ class Smsc:
         self._unread = bytearray()
         self._events: list[dict[str, Any]] = []
         self._tags = 0
+        self.host: str = options.get("host", LOCALHOST)
         self.port = 0
 
     # --- the process
@@ -155,7 +157,7 @@ class Smsc:
         return {
             "name": "smsc",
             "type": "smpp",
-            "host": LOCALHOST,
+            "host": self.host,
             "port": self.port,
             "username": SYSTEM_ID,
             "password": PASSWORD,
@@ -240,9 +242,12 @@ def statuses(submits: list[Submit]) -> Counter[int]:
 
 
 @asynccontextmanager
-async def node_smsc(folder: Path, **options: Any) -> AsyncIterator[Smsc]:
-    """npm's ``smpp``; the options are those of ``node_smsc.js``."""
-    async with _smsc(NODE, folder, options) as smsc:
+async def node_smsc(folder: Path, *, on: Host | None = None, **options: Any) -> AsyncIterator[Smsc]:
+    """npm's ``smpp``, on a host of its own if given; the options are those of ``node_smsc.js``."""
+    before: tuple[str, ...] = ()
+    if on is not None:
+        before, options["host"] = on.command, on.address
+    async with _smsc((*before, *NODE), folder, options) as smsc:
         yield smsc
 
 
