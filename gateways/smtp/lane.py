@@ -19,6 +19,7 @@ from engine.errors import InvalidError, UnavailableError
 from engine.model import Provider
 from engine.results import Result
 from gateways.smtp import results
+from gateways.smtp.brake import Brake
 from gateways.smtp.dkim import Signer
 from gateways.smtp.jobs import Job, Place
 from gateways.smtp.press import PressJob
@@ -103,6 +104,7 @@ class Lane:
         self.settings = settings
         self.emptied = trio.Event()  # closed, and everything in it has gone on
         self.signers: dict[str, tuple[Signer, ...]] = {}  # by domain of the sender
+        self.brake = Brake()
         self._wire, self._books, self._press, self._desk = wire, books, press, desk
         self._clock = clock
         self._max_queue = max_queue
@@ -356,6 +358,7 @@ class Lane:
             "in_flight": self._in_flight,
             "unbooked": sum(self._unbooked.values()),
             "fault": self.fault,
+            "suppressions_withheld": self.brake.withheld,
             **self._counts,
             "domains": dict(waiting.most_common(_TOP)),
         }

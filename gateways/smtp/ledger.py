@@ -23,12 +23,13 @@ from gateways.smtp import results
 from gateways.smtp.jobs import Job
 from gateways.smtp.lane import JOURNAL_RETRY_S
 from gateways.smtp.records import Answer, How
-from gateways.smtp.replies import Action, code_of, verdict_of
+from gateways.smtp.replies import Action, Verdict, code_of, verdict_of
 from gateways.smtp.tracker import Booked, awaiting
 
 log = structlog.get_logger("smtp")
 
 MAX_BATCH = 512
+_FINAL = frozenset({Action.DONE, Action.NEVER})
 _TWICE = ResultRow("info", "possible_duplicate", "1")
 
 
@@ -154,7 +155,7 @@ class Ledger:
         elif verdict.cause == "policy" and (refused := self._counts["policy"]).bit_count() == 1:
             # Ours, or our address's: whoever runs the node has to know, but not 10,000 times.
             log.error("smtp.reputation", spool_id=job.spool_id, code=code_of(answer), count=refused)
-        fate = self._fate(job, answer, verdict.action)
+        fate = _braked(job, verdict, self._fate(job, answer, verdict.action))
         rows = (*fate.rows, *_own_rows(job, left=left), *job.rows)
         fate = msgspec.structs.replace(fate, rows=rows)
         return Booked(spool_id=job.spool_id, fate=fate, left=left, unsure=unsure)
@@ -184,6 +185,24 @@ def _unsent(job: Job) -> bool:
     """Whether it was dropped by us before its dot: the next start may send it."""
     answer = job.answer
     return answer is not None and answer.how is How.DROPPED and not answer.left
+
+
+def _braked(job: Job, verdict: Verdict, fate: Fate) -> Fate:
+    """What closes its address, unless its provider calls too many of them dead."""
+    lane = job.lane
+    if lane is None or verdict.action not in _FINAL:
+        return fate
+    brake, most = lane.brake, job.settings.suppress_most_percent
+    if brake.count(dead=verdict.suppress and job.settings.suppress, most_percent=most):
+        provider, percent = lane.provider.name, round(brake.percent, 1)
+        if brake.on:
+            log.error("smtp.suppression_braked", provider=provider, percent=percent, most=most)
+        else:
+            log.info("smtp.suppression_goes_on", provider=provider, withheld=brake.withheld)
+    if not (brake.on and isinstance(fate, Result) and fate.suppress):
+        return fate
+    brake.withheld += 1
+    return results.withheld(fate)
 
 
 def _own_rows(job: Job, *, left: bool) -> tuple[ResultRow, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import msgspec
+
 from engine.results import Blame, Disposition, Reached, Result, ResultRow
 from gateways.smtp.records import Answer, How
 from gateways.smtp.replies import Action, Verdict, code_of, enhanced, of_status, verdict_of
@@ -136,6 +138,12 @@ def bounced(status: str, diagnostic: str, *, suppress: bool) -> Result:
         code=shown(status, 16),
         suppress=_reason(status, diagnostic) if suppress and verdict and verdict.suppress else "",
     )
+
+
+def withheld(result: Result) -> Result:
+    """Its address stays open; a row says why it would have been closed."""
+    row = ResultRow("info", "not_suppressed", result.suppress)
+    return msgspec.structs.replace(result, suppress="", rows=(*result.rows, row))
 
 
 def invalid(field: str) -> Result:

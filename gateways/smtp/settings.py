@@ -91,7 +91,8 @@ class SmtpSettings(
 
     # --- what comes back
     dsn: bool = True  # RET, ENVID and NOTIFY where they are offered (RFC 3461)
-    suppress: bool = True  # close addresses that do not exist
+    suppress: bool = True  # close addresses that do not exist …
+    suppress_most_percent: Annotated[float, Meta(ge=1, le=100)] = 20.0  # … unless so many do not
     unknown: UnknownPolicy = "at_most_once"  # the dot had left and nobody saw an answer
     imap: ImapSettings | None = None
 

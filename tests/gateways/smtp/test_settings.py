@@ -82,6 +82,8 @@ def test_what_is_given_is_kept() -> None:
         ({"retry_s": [60] * 101}, "retry_s"),
         ({"bounce_wait_s": 604_801}, "bounce_wait_s"),
         ({"unknown": "twice"}, "unknown"),
+        ({"suppress_most_percent": 0}, "suppress_most_percent"),
+        ({"suppress_most_percent": 101}, "suppress_most_percent"),
         # addresses
         ({"from_address": "nobody"}, "from_address"),
         ({"from_address": "a@example.org\r\nBcc: b@example.org"}, "from_address"),
