@@ -178,7 +178,7 @@ async def test_at_most_once_nothing_is_lost_and_nothing_doubled(
 ) -> None:
     async with outage(hosts, tmp_path) as over:
         accepted, unknown = over.numbers(accepted=True), over.numbers(accepted=False)
-        assert len(over.in_window) == WINDOW
+        assert len(over.in_window) >= WINDOW
         assert unknown >= over.in_window
         assert accepted >= {number_of(n) for n in (*BEFORE, *AFTER)}
         for result in await over.results(unknown):
