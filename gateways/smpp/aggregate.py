@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import IntEnum, IntFlag
 
 import msgspec
 
 from engine.results import Awaiting, Reached, Result, ResultRow, no_receipt
+from gateways.instants import moment
 from gateways.smpp import results
 from gateways.smpp.records import ReceiptState
 from gateways.smpp.settings import SmppSettings
@@ -177,16 +178,6 @@ def id_rows(parts: Sequence[Part]) -> tuple[ResultRow, ...]:
 def slip_of(part: Part) -> Slip | None:
     """What its receipt said."""
     return msgspec.json.decode(part.receipt, type=Slip) if part.receipt else None
-
-
-def moment(milliseconds: int) -> datetime:
-    """The time of a column of the journal."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
-def milliseconds(at: datetime) -> int:
-    """A time as the journal's columns have it."""
-    return int(at.timestamp() * 1000)
 
 
 def _perhaps_there(parts: Sequence[Part]) -> bool:

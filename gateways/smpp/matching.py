@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from gateways.instants import milliseconds
 from gateways.smpp import aggregate, bookings, ids
-from gateways.smpp.aggregate import Part, Progress, Slip, State, milliseconds
+from gateways.smpp.aggregate import Part, Progress, Slip, State
 from gateways.smpp.pending import Row
 from gateways.smpp.records import Receipt, ReceiptState
 

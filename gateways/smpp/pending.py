@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from gateways.instants import milliseconds
 from gateways.smpp import aggregate, ids
-from gateways.smpp.aggregate import KEY_BITS, Flag, Part, Progress, State, key_of, milliseconds
+from gateways.smpp.aggregate import KEY_BITS, Flag, Part, Progress, State, key_of
 from gateways.smpp.pdu import Address
 from gateways.smpp.records import Answer, Segment
 from gateways.smpp.settings import SmppSettings

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from gateways.instants import milliseconds
 from gateways.smpp import aggregate, bookings, ids, matching
-from gateways.smpp.aggregate import Flag, Part, Progress, State, key_of, milliseconds
+from gateways.smpp.aggregate import Flag, Part, Progress, State, key_of
 from gateways.smpp.matching import Matched
 from gateways.smpp.pending import Row
 from gateways.smpp.records import Answer, ReceiptState

@@ -8,7 +8,6 @@ message stays *decided* in the journal until the engine has taken its report.
 from __future__ import annotations
 
 import functools
-import math
 import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,8 +21,9 @@ from engine.clock import Clock
 from engine.errors import UnavailableError
 from engine.gateway import Inbox, Report
 from engine.results import Fate
+from gateways.agenda import Agenda
 from gateways.smpp import aggregate, bookings, ids, matching, results, timers
-from gateways.smpp.aggregate import Part, Progress, key_of, milliseconds
+from gateways.smpp.aggregate import Part, Progress, key_of
 from gateways.smpp.journal import Journal
 from gateways.smpp.matching import Matched
 from gateways.smpp.pdu import Address
@@ -43,10 +43,6 @@ Query = Callable[[int, str, Address], Awaitable[ReceiptState | None]]
 Patience = Callable[[], Mapping[int, float]]
 """For how many seconds yet the silence of each provider (by id) says nothing: it is not bound."""
 
-REPORT_AGAIN_S = 5.0
-"""How long until a result that the engine did not take is handed in again."""
-
-_TICK_S = 30.0  # calendar time can be set: the clock is looked at that often anyway
 _QUERY_DEADLINE_S = 60.0
 _QUERIES_AT_ONCE = 50
 
@@ -60,21 +56,18 @@ class Tracker:
 
     def __init__(self, journal: Journal, clock: Clock, *, keep_s: float = 604_800.0) -> None:
         self._journal = journal
-        self._clock = clock
         self._keep_ms = int(keep_s * 1000)
         self._pending = Pending()
         self._known: dict[int, ids.Learned | None] = {}
         self._inbox: Inbox | None = None
-        self._wake = trio.Event()
-        self._next_at: float = math.inf  # when the next round is planned, as the journal counts
+        self._agenda = Agenda(clock, _complain)
         self._counts: dict[int, Counter[str]] = {}
         self._orphans = 0
         self._held = True  # whether receipts may wait for their answers; the journal's thread's own
-        self._fault = ""
 
     async def open(self) -> None:
         """Read what the last run left: what was under way then is unknown now."""
-        now = self._now()
+        now = self._agenda.now()
 
         def work(connection: sqlite3.Connection) -> int:
             bookings.keep_taken(connection, now + int(bookings.TAKEN_S * 1000))
@@ -116,7 +109,7 @@ class Tracker:
         Segments that were answered in the meantime are left as they are.
         """
         self._known[provider_id] = _fixed(settings)
-        rows = self._pending.unknown_rows(segments, self._now())
+        rows = self._pending.unknown_rows(segments, self._agenda.now())
         await self._book(provider_id, Booking(rows))
         self._count(provider_id, unknown=len(rows))
 
@@ -137,7 +130,7 @@ class Tracker:
 
     async def settled(self, spool_ids: Sequence[int]) -> None:
         """The engine has their result already: later receipts are only counted."""
-        purge_at = self._now() + self._keep_ms
+        purge_at = self._agenda.now() + self._keep_ms
 
         def work(connection: sqlite3.Connection) -> None:
             found = bookings.messages(connection, spool_ids)
@@ -157,7 +150,7 @@ class Tracker:
         Where the engine takes no reports just now they are handed in again: the journal has them.
         """
         known = self._known[provider_id] = _fixed(settings)
-        again = self._again()
+        again = self._agenda.again()
 
         def work(connection: sqlite3.Connection) -> Matched:
             outcome = matching.take(connection, provider_id, receipts, known, again)
@@ -168,11 +161,11 @@ class Tracker:
         self._tally(provider_id, outcome)
         await self._hand_in(outcome.decided)
         if outcome.decided:
-            self._plan(again)
+            self._agenda.plan(again)
 
     async def recall(self, spool_ids: Sequence[int]) -> Mapping[int, Fate]:
         """What is known of each of these spools after a restart; not in the journal: not sent."""
-        due = self._now() + int(SmppSettings().unknown_wait_s * 1000)
+        due = self._agenda.now() + int(SmppSettings().unknown_wait_s * 1000)
 
         def work(connection: sqlite3.Connection) -> dict[int, list[Part]]:
             found = bookings.messages(connection, spool_ids)
@@ -183,23 +176,13 @@ class Tracker:
             return found | {part.spool_id: [part] for part in taken}
 
         found = await self._journal.write(work)
-        self._plan(due)
+        self._agenda.plan(due)
         return {spool_id: _fate(found.get(spool_id)) for spool_id in spool_ids}
 
     async def run(self, inbox: Inbox, query: Query, patience: Patience = dict) -> None:
         """Watch the clock until cancelled: unknown ones, silence, reports not taken, old rows."""
         self._inbox = inbox
-        while True:
-            self._wake, self._next_at = trio.Event(), math.inf
-            try:
-                wait_s = await self._round(query, patience)
-                self._fault = ""
-            except UnavailableError as error:
-                wait_s = REPORT_AGAIN_S
-                self._fault = str(error)
-                log.warning("smpp_journal_unavailable", error=str(error))
-            with trio.move_on_after(wait_s):
-                await self._wake.wait()
+        await self._agenda.run(functools.partial(self._round, query, patience))
 
     def statistics(self, provider_id: int | None = None) -> dict[str, Any]:
         """Counts since the start, of one provider or of all; queue of the journal with the latter.
@@ -215,7 +198,7 @@ class Tracker:
             **total,
             "pending": len(self._pending),
             "orphans_kept": self._orphans,
-            "fault": self._fault,
+            "fault": self._agenda.fault,
             "journal": self._journal.statistics(),
         }
 
@@ -223,7 +206,7 @@ class Tracker:
 
     async def _book(self, provider_id: int, booking: Booking) -> None:
         """Rows in place of intents; receipts that came before them find them now."""
-        known, now, rows = self._known.get(provider_id), self._now(), booking.rows
+        known, now, rows = self._known.get(provider_id), self._agenda.now(), booking.rows
 
         def work(connection: sqlite3.Connection) -> Matched:
             bookings.insert(connection, rows)
@@ -242,10 +225,10 @@ class Tracker:
         outcome = await self._write(work)
         self._pending.leave(booking.keys())
         if rows:
-            self._plan(min(map(_due_at, rows)))
+            self._agenda.plan(min(map(_due_at, rows)))
         if outcome.matched or outcome.decided:
             self._tally(provider_id, outcome)
-            self._plan(now)
+            self._agenda.plan(now)
 
     async def _write(self, work: Callable[[sqlite3.Connection], T], least: int = SPENT) -> T:
         """``work`` in a transaction that also forgets the intents nobody needs any more.
@@ -283,15 +266,15 @@ class Tracker:
             bookings.advance,
             keys=keys,
             progress=Progress.CLOSED,
-            due_at=self._now() + self._keep_ms,
+            due_at=self._agenda.now() + self._keep_ms,
         )
         self._journal.post(close)
         for parts in messages:
             self._count(parts[0].provider_id, reports=1)
 
-    async def _round(self, query: Query, patience: Patience) -> float:
-        """Everything that is due; returns how long there is nothing to do, at most a tick."""
-        now, again = self._now(), self._again()
+    async def _round(self, query: Query, patience: Patience) -> int | None:
+        """Everything that is due; returns when the next is."""
+        now, again = self._agenda.now(), self._agenda.again()
         until = {
             provider_id: now + int(wait_s * 1000) for provider_id, wait_s in patience().items()
         }
@@ -306,15 +289,7 @@ class Tracker:
         await self._hand_in(due.decided)
         if due.questions:
             await self._ask(due.questions, query)
-        now = self._now()
-        self._next_at = min(self._next_at, math.inf if due.next_at is None else due.next_at)
-        return min(max((self._next_at - now) / 1000, 0.0), _TICK_S)
-
-    def _plan(self, due_at: int) -> None:
-        """Something is due then: wake the clock where it would sleep longer."""
-        if due_at < min(self._next_at, self._now() + _TICK_S * 1000):
-            self._next_at = due_at
-            self._wake.set()
+        return due.next_at
 
     async def _ask(self, questions: Sequence[Part], query: Query) -> None:
         answers: list[tuple[int, ReceiptState]] = []
@@ -331,19 +306,13 @@ class Tracker:
         async with trio.open_nursery() as nursery:
             for part in questions:
                 nursery.start_soon(one, part)
-        now, again = self._now(), self._again()
+        now, again = self._agenda.now(), self._agenda.again()
         outcome = await self._journal.write(
             lambda connection: timers.book_queried(connection, answers, now, again)
         )
         await self._hand_in(outcome.decided)
 
     # --- small things ----------------------------------------------------------------------------
-
-    def _now(self) -> int:
-        return milliseconds(self._clock())
-
-    def _again(self) -> int:
-        return self._now() + int(REPORT_AGAIN_S * 1000)
 
     def _count(self, provider_id: int, **numbers: int) -> None:
         self._counts.setdefault(provider_id, Counter()).update(numbers)
@@ -357,6 +326,10 @@ class Tracker:
             late=outcome.late,
             orphans=outcome.orphans,
         )
+
+
+def _complain(error: str) -> None:
+    log.warning("smpp_journal_unavailable", error=error)
 
 
 def _fixed(settings: SmppSettings) -> ids.Learned | None:

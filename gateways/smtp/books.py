@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from enum import IntEnum, IntFlag
 from sqlite3 import Connection
 
@@ -51,16 +50,6 @@ _COLUMNS = ", ".join(Mail.__struct_fields__)
 _SLICE = 500
 _result = msgspec.json.Decoder(Result)
 _awaiting = msgspec.json.Decoder(Awaiting)
-
-
-def milliseconds(at: datetime) -> int:
-    """As the journal writes a time."""
-    return int(at.timestamp() * 1000)
-
-
-def moment(at: int) -> datetime:
-    """As the engine reads it."""
-    return datetime.fromtimestamp(at / 1000, UTC)
 
 
 def fate_of(mail: Mail) -> Fate | None:

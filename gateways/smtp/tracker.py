@@ -7,7 +7,6 @@ gets each result at least once: a mail stays *reporting* until the engine has ta
 from __future__ import annotations
 
 import functools
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -16,20 +15,18 @@ from typing import Any
 
 import msgspec
 import structlog
-import trio
 
 from engine.clock import Clock
 from engine.errors import UnavailableError
 from engine.gateway import Inbox, Report
 from engine.results import Awaiting, Fate, Result, ResultRow
+from gateways.agenda import Agenda
+from gateways.instants import milliseconds
 from gateways.smtp import books, results
-from gateways.smtp.books import Flag, Mail, State, milliseconds
+from gateways.smtp.books import Flag, Mail, State
 from gateways.smtp.journal import Journal
 
 log = structlog.get_logger("smtp")
-
-REPORT_AGAIN_S = 5.0
-"""How long until a result that the engine did not take is handed in again."""
 
 GRACE_S = 3600.0
 """Beyond the wait for bounces: silence is reported by us, never by who looks for stuck spools."""
@@ -37,7 +34,6 @@ GRACE_S = 3600.0
 REFUSED_KEEP_S = 86_400.0
 """How long what was not taken stays: it cannot bounce, and sending it again is no double."""
 
-_TICK_S = 30.0  # calendar time can be set: the clock is looked at that often anyway
 _DIAGNOSTIC_LENGTH = 255
 
 
@@ -83,17 +79,15 @@ class Tracker:
 
     def __init__(self, journal: Journal, clock: Clock, *, keep_s: float = 691_200.0) -> None:
         self._journal = journal
-        self._clock = clock
         self._keep_ms = int(keep_s * 1000)
         self._inbox: Inbox | None = None
-        self._wake = trio.Event()
-        self._next_at: float = math.inf
+        self._clock = clock
+        self._agenda = Agenda(clock, _complain)
         self._counts: Counter[str] = Counter()
-        self._fault = ""
 
     async def open(self) -> None:
         """Read what the last run left: what nobody saw an answer of is unknown now."""
-        purge_at = self._now() + self._keep_ms
+        purge_at = self._agenda.now() + self._keep_ms
 
         def work(tx: Connection) -> int:
             lost = books.intended(tx)
@@ -134,11 +128,11 @@ class Tracker:
 
     async def answered(self, booked: Sequence[Booked]) -> None:
         """What became of them."""
-        now = self._now()
+        now = self._agenda.now()
         briefly = min(self._keep_ms, int(REFUSED_KEEP_S * 1000))
         rows = [_settled(one, now + (self._keep_ms if one.left else briefly)) for one in booked]
         await self._journal.write(lambda tx: books.settle(tx, rows))
-        self._plan(min(row[3] for row in rows))
+        self._agenda.plan(min(row[3] for row in rows))
 
     # --- what comes back -------------------------------------------------------------------------
     async def bounce(self, found: Bounce) -> bool:
@@ -147,7 +141,7 @@ class Tracker:
         Idempotent. ``UnavailableError`` also where the answer to the mail itself is still awaited:
         whoever brings the bounce shall come again.
         """
-        again = self._again()
+        again = self._agenda.again()
 
         def work(tx: Connection) -> Mail | None:
             mail = next(iter(books.find(tx, [found.spool_id])), None)
@@ -165,7 +159,7 @@ class Tracker:
         if mail.state == State.INTENDED:
             raise UnavailableError("mail: its answer is still awaited")
         if _news(mail, found):
-            self._plan(again)
+            self._agenda.plan(again)
             await self._hand_in([mail])
         return True
 
@@ -195,21 +189,11 @@ class Tracker:
     async def run(self, inbox: Inbox) -> None:
         """Until cancelled: silence that is success, reports not taken, rows that are too old."""
         self._inbox = inbox
-        while True:
-            self._wake, self._next_at = trio.Event(), math.inf
-            try:
-                wait_s = await self._round()
-                self._fault = ""
-            except UnavailableError as error:
-                wait_s = REPORT_AGAIN_S
-                self._fault = str(error)
-                log.warning("smtp.journal_unavailable", error=str(error))
-            with trio.move_on_after(wait_s):
-                await self._wake.wait()
+        await self._agenda.run(self._round)
 
-    async def _round(self) -> float:
-        """Everything that is due; returns how long there is nothing to do, at most a tick."""
-        now, again = self._now(), self._again()
+    async def _round(self) -> int | None:
+        """Everything that is due; returns when the next is."""
+        now, again = self._agenda.now(), self._agenda.again()
         accepted = _encoded(results.accepted(()))
 
         def work(tx: Connection) -> tuple[list[Mail], int | None]:
@@ -218,14 +202,7 @@ class Tracker:
 
         mails, next_at = await self._journal.write(work)
         await self._hand_in(mails)
-        self._next_at = min(self._next_at, math.inf if next_at is None else next_at)
-        return min(max((self._next_at - self._now()) / 1000, 0.0), _TICK_S)
-
-    def _plan(self, due_at: int) -> None:
-        """Something is due then: wake the clock where it would sleep longer."""
-        if due_at < min(self._next_at, self._now() + _TICK_S * 1000):
-            self._next_at = due_at
-            self._wake.set()
+        return next_at
 
     async def _hand_in(self, mails: Sequence[Mail]) -> None:
         """Report; what the engine does not take stays *reporting* and is due again by itself."""
@@ -238,19 +215,17 @@ class Tracker:
             log.warning("smtp.reports_not_taken", reports=len(reports), error=str(error))
             return
         told = [(mail.spool_id, mail.result) for mail in mails]
-        purge_at = self._now() + self._keep_ms
+        purge_at = self._agenda.now() + self._keep_ms
         self._journal.post(functools.partial(books.close, reported=told, purge_at=purge_at))
         self._counts["reports"] += len(reports)
 
-    def _now(self) -> int:
-        return milliseconds(self._clock())
-
-    def _again(self) -> int:
-        return self._now() + int(REPORT_AGAIN_S * 1000)
-
     def statistics(self) -> dict[str, Any]:
         """Counts since the start, the journal's queue, what it complains of."""
-        return {**self._counts, "fault": self._fault, "journal": self._journal.statistics()}
+        return {**self._counts, "fault": self._agenda.fault, "journal": self._journal.statistics()}
+
+
+def _complain(error: str) -> None:
+    log.warning("smtp.journal_unavailable", error=error)
 
 
 def awaiting(accepted_at: datetime, bounce_wait_s: float, **fields: Any) -> Awaiting:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.results import Awaiting, Disposition, Reached
+from gateways.instants import milliseconds, moment
 from gateways.smpp.aggregate import (
     Flag,
     Part,
@@ -23,8 +24,6 @@ from gateways.smpp.aggregate import (
     incomplete,
     key_of,
     lifetime_s,
-    milliseconds,
-    moment,
     slip_of,
     verdict,
 )

@@ -14,10 +14,11 @@ import trio.testing
 from engine.errors import UnavailableError
 from engine.gateway import Report
 from engine.results import Awaiting, Disposition, Fate, Reached, Result, ResultRow
+from gateways.agenda import REPORT_AGAIN_S
 from gateways.smtp import results
 from gateways.smtp.books import Flag
 from gateways.smtp.journal import Journal
-from gateways.smtp.tracker import REPORT_AGAIN_S, Booked, Bounce, Intent, Tracker, awaiting
+from gateways.smtp.tracker import Booked, Bounce, Intent, Tracker, awaiting
 from tests.support.inbox import Tray
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
