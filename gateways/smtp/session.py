@@ -35,6 +35,10 @@ TAKING_S = 30.0
 GOODBYE_S = 2.0
 """How long a peer may take to read its last reply."""
 
+PIECE_BYTES = 65_536
+"""Of a mail, between two turns of the others."""
+
+_END = b"\r\n.\r\n"
 _PATH = re.compile(
     r"<(?:@[^:<>\s]{1,255}:)?([^<>\x00-\x20\x7f]{0,320})>(?:[ \t]+([\x21-\x7e \t]*))?"
 )
@@ -282,21 +286,23 @@ class Session(smtp.SMTP):
             self.end(self._last_words)
 
     async def _read(self, text: DottedText) -> None:
-        fragment = False  # of a line that is too long
+        reader: Any = self._reader
+        # The end may be the first line: what stands before it is the line end of DATA.
+        reader._buffer[:0] = b"\r\n"  # noqa: SLF001 - nothing else puts octets back
+        skipped = 2
         while True:
             try:
-                line = await self._reader.readuntil(b"\r\n")
+                piece = await reader.readuntil(_END)
             except asyncio.LimitOverrunError as error:
-                text.too_long(await self._reader.read(error.consumed))
-                self._heard_at, fragment = self.loop.time(), True
+                piece = await reader.read(min(error.consumed, PIECE_BYTES))
+                text.add(piece[skipped:])
+                self._heard_at, skipped = self.loop.time(), 0
+                if text.beyond_hope:
+                    self.end("552 5.3.4 Message too big")
+                await asyncio.sleep(0)  # for the others; the end has cancelled us
             else:
-                if line == b".\r\n" and not fragment:
-                    return
-                text.add(line)
-                self._heard_at, fragment = self.loop.time(), False
-            if text.beyond_hope:
-                self.end("552 5.3.4 Message too big")
-                await asyncio.sleep(0)  # the end has cancelled us
+                text.add(piece[skipped : 2 - len(_END)])
+                return
 
     async def _taken(self, raw: bytes, envelope: Any) -> str:
         sender = "" if envelope.mail_from == "<>" else envelope.mail_from
