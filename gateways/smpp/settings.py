@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from engine.errors import InvalidError
+from gateways.settings import converted
 
 Octet = Annotated[int, Meta(ge=0, le=255)]
 Seconds = Annotated[float, Meta(gt=0, le=604_800)]
@@ -79,10 +80,7 @@ class SmppSettings(
 
 def parse(settings: dict[str, Any]) -> SmppSettings:
     """The settings; ``InvalidError`` names what is wrong with them."""
-    try:
-        parsed = msgspec.convert(settings, SmppSettings, strict=False)
-    except msgspec.ValidationError as error:
-        raise InvalidError(f"smpp settings: {error}", field="settings") from error
+    parsed = converted(settings, SmppSettings, "smpp settings")
     for status in parsed.statuses:
         if _number(status) is None:
             raise InvalidError(f"smpp settings: {status[:12]!r} is no status", field="settings")
