@@ -118,7 +118,7 @@ class Batch:
         closes = due = now + life_ms
         if status:
             state = 2
-        if self.flags & 4 or (status and segment.total == 1):
+        if status and segment.total == 1:  # of several parts the others have a say
             due, progress = now + keep_ms, 2
         elif self.flags & 8:
             due = closes - self.grace_ms // 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -31,6 +32,7 @@ from tests.gateways.smpp.books import (
 )
 
 S = ReceiptState
+UNRECEIPTED = msgspec.structs.replace(SETTINGS, receipts="none")
 
 
 @pytest.fixture
@@ -187,6 +189,38 @@ async def test_one_unknown_part_makes_the_message_unknown(
         await books.receive(receipt("1"))
         await later(SETTINGS.unknown_wait_s + 2)
         assert books.inbox.causes == [(1, "unknown")]
+
+
+@pytest.mark.parametrize(
+    ("policy", "cause"), [("at_most_once", "unknown"), ("at_least_once", "resent")]
+)
+async def test_without_receipts_a_lost_part_is_decided_by_the_policy_all_the_same(
+    path: Path, autojump_clock: trio.testing.MockClock, policy: str, cause: str
+) -> None:
+    settings = msgspec.structs.replace(UNRECEIPTED, unknown=policy)
+    message = parts(1, 2)
+    async with run(path) as books:
+        await books.send(*message, settings=settings)
+        await books.accept((message[0], "1"))
+        await books.lose(message[1], settings=settings)
+        await later(SETTINGS.unknown_wait_s + 2)
+        assert books.inbox.causes == [(1, cause)]
+        await later(LIFE_S)
+        assert len(books.inbox.reports) == 1
+
+
+async def test_without_receipts_a_late_answer_to_the_last_part_is_the_end(
+    path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    message = parts(1, 2)
+    async with run(path) as books:
+        await books.send(*message, settings=UNRECEIPTED)
+        await books.accept((message[0], "1"))
+        await books.lose(message[1], settings=UNRECEIPTED)
+        await later(1)
+        await books.accept((message[1], "2"))
+        await later(0.1)
+        assert books.inbox.causes == [(1, "accepted")]
 
 
 async def test_what_never_left_is_as_if_it_had_not_been(
