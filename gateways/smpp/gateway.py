@@ -132,7 +132,10 @@ class SmppGateway:
 
     # --- messages ---------------------------------------------------------------------------------
     async def deliver(self, order: Order, progress: Progress) -> Fate:
-        """Send one message; cancelled = what has not left yet is given up, ``Cancelled`` passes."""
+        """Send one message; cancelled = what has not left yet is given up, ``Cancelled`` passes.
+
+        What left stays open in the journal: the next run's ``recall`` goes by its parts.
+        """
         if self._nursery is None:
             return node_failure("gateway_closed")
         link = self._links.get(order.provider.id)
@@ -146,9 +149,6 @@ class SmppGateway:
             # That it was not taken is no error: the messenger knows why.
             with suppress(CallEnded):
                 await order.program(messenger)
-        except trio.Cancelled:
-            messenger.abandoned()
-            raise
         except Exception:
             log.exception("smpp.program_failed", spool_id=order.spool_id)
             messenger.abandoned()
