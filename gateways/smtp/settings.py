@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from engine.addresses import plain
 from engine.errors import InvalidError
+from gateways.settings import converted
 from gateways.smtp import dkim_keys
 from gateways.smtp.verp import TOKEN_CHARACTERS
 
@@ -102,10 +103,7 @@ class SmtpSettings(
 
 def parse(settings: dict[str, Any]) -> SmtpSettings:
     """The settings; ``InvalidError`` names what is wrong with them."""
-    try:
-        parsed = msgspec.convert(_with_hidden_keys(settings), SmtpSettings, strict=False)
-    except msgspec.ValidationError as error:
-        raise InvalidError(f"smtp settings: {error}", field="settings") from error
+    parsed = converted(_with_hidden_keys(settings), SmtpSettings, "smtp settings")
     _check_addresses(parsed)
     _check_times(parsed)
     _check_keys(parsed)
