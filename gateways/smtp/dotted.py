@@ -19,8 +19,9 @@ _BARE = (b"\n.\n", b"\n.\r", b"\r.\n", b"\r.\r")
 class DottedText:
     """The text of a mail as it comes: bounded, without what SMTP adds to it."""
 
-    def __init__(self, budget: Budget, limit: int) -> None:
+    def __init__(self, budget: Budget, peer: str, limit: int) -> None:
         self._budget = budget
+        self._peer = peer
         self._limit = limit
         self._octets = bytearray()
         self._open = _CRLF  # the line that has no end yet, from the line end before it
@@ -50,7 +51,7 @@ class DottedText:
             return True
         if self._seen > self._limit:
             self._refuse("552 5.3.4 Message too big")
-        elif not self._budget.take(octets):
+        elif not self._budget.take(self._peer, octets):
             self._refuse(FULL)
         else:
             self._held += octets
@@ -75,7 +76,7 @@ class DottedText:
 
     def _release(self) -> None:
         held, self._held = self._held, 0
-        self._budget.give_back(held)
+        self._budget.give_back(self._peer, held)
 
     def close(self) -> None:
         """It is taken or refused: its octets are not held any more."""

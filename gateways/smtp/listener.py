@@ -16,8 +16,9 @@ import trio
 from engine.config import SmtpConfig
 from engine.errors import InvalidError
 from gateways.smtp.loop import Loop, LoopEndedError
-from gateways.smtp.session import Session, Shared, Taking
+from gateways.smtp.session import Session
 from gateways.smtp.session_caps import Budget
+from gateways.smtp.session_hooks import Shared, Taking
 
 log = structlog.get_logger("smtp")
 
@@ -27,6 +28,7 @@ MAX_HELD_BYTES = 268_435_456
 CLOSE_S = 5.0
 """How long sessions may take to end when the node stops."""
 
+_SHARES = 4  # of what is held, one for each peer
 _BACKLOG = 128
 
 # It would write addresses and commands at info.
@@ -42,7 +44,9 @@ class Listener:
         self._loop = loop
         self._certificate = _Certificate(config)
         self._hostname = config.hostname or socket.gethostname()
-        self._shared = Shared(config, loop, intake, Budget(MAX_HELD_BYTES))
+        # One mail as big as may be must fit.
+        share = max(MAX_HELD_BYTES // _SHARES, config.max_message_bytes)
+        self._shared = Shared(config, loop, intake, Budget(MAX_HELD_BYTES, share))
         self._server: asyncio.Server | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:

@@ -9,25 +9,20 @@ import asyncio
 import hmac
 import re
 import ssl
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from aiosmtpd import smtp
 
-from engine.config import SmtpConfig
-from engine.errors import UnavailableError
-from gateways.smtp.dotted import FULL, DottedText
-from gateways.smtp.intake import NOBODY, PUT_OFF, TAKEN, Reply
-from gateways.smtp.loop import Loop, LoopEndedError
-from gateways.smtp.session_caps import Budget, Seats, Tally, peer_of
+from gateways.smtp.dotted import DottedText
+from gateways.smtp.intake import PUT_OFF, TAKEN, Reply
+from gateways.smtp.loop import LoopEndedError
+from gateways.smtp.session_caps import Tally, peer_of
+from gateways.smtp.session_hooks import MECHANISMS, Hooks, Shared
 
 log = structlog.get_logger("smtp")
-
-WANTED_S = 15.0
-"""How long a peer waits for RCPT's answer before it is told to come again."""
 
 TAKING_S = 30.0
 """Beyond the reading of a mail: what the store may take."""
@@ -38,41 +33,14 @@ GOODBYE_S = 2.0
 PIECE_BYTES = 65_536
 """Of a mail, between two turns of the others."""
 
+LEAST_BYTES = 16_384
+"""Of a mail, in every ``listen_idle_s``: who brings less says nothing."""
+
 _END = b"\r\n.\r\n"
 _PATH = re.compile(
     r"<(?:@[^:<>\s]{1,255}:)?([^<>\x00-\x20\x7f]{0,320})>(?:[ \t]+([\x21-\x7e \t]*))?"
 )
-_ADVERTISED_BY_US = ("250-AUTH", "250 HELP")
-_MECHANISMS = ("PLAIN", "LOGIN")
 _NOT_HERE = "502 5.5.1 Not implemented"
-
-
-class Taking(Protocol):
-    """What is needed of ``Intake``."""
-
-    async def wanted(self, recipient: str) -> bool:
-        """Whether mail to this address would be taken."""
-        ...
-
-    async def take(
-        self, raw: bytes, mail_from: str, recipients: Sequence[str], *, provider_id: int = 0
-    ) -> list[Reply]:
-        """Make it durable; one reply per recipient."""
-        ...
-
-
-class Shared:
-    """What all sessions of a listener have together."""
-
-    def __init__(self, config: SmtpConfig, loop: Loop, intake: Taking, budget: Budget) -> None:
-        self.config = config
-        self.loop = loop
-        self.intake = intake
-        self.budget = budget
-        self.seats = Seats(config.listen_connections, config.listen_connections_per_address)
-        self.sessions: set[Session] = set()
-        self.empty = asyncio.Event()  # set when the last session ends
-        self.counts: Counter[str] = Counter()
 
 
 class Session(smtp.SMTP):
@@ -89,7 +57,7 @@ class Session(smtp.SMTP):
         self._last_words = ""
         self._timers: list[asyncio.TimerHandle] = []
         super().__init__(
-            _Hooks(shared),
+            Hooks(shared),
             data_size_limit=config.max_message_bytes,
             enable_SMTPUTF8=True,
             hostname=hostname,
@@ -98,7 +66,7 @@ class Session(smtp.SMTP):
             require_starttls=config.listen_require_tls,
             timeout=config.listen_idle_s,
             auth_required=bool(config.listen_username),
-            auth_exclude_mechanism=() if config.listen_username else _MECHANISMS,
+            auth_exclude_mechanism=() if config.listen_username else MECHANISMS,
             authenticator=self._authenticated,
             loop=asyncio.get_running_loop(),
         )
@@ -127,6 +95,11 @@ class Session(smtp.SMTP):
         after_s = shared.config.listen_session_s
         self._timers.append(self.loop.call_later(after_s, self.end, "421 4.4.2 Too long"))
         return True
+
+    @property
+    def peer(self) -> str:
+        """Who is counted as one (``peer_of``); "" without a seat."""
+        return self._peer or ""
 
     def connection_lost(self, error: Exception | None) -> None:
         """It is over, whoever ended it."""
@@ -274,7 +247,8 @@ class Session(smtp.SMTP):
             await self.push("501 5.5.4 Syntax: DATA")
             return
         await self.push("354 End data with <CR><LF>.<CR><LF>")
-        text = DottedText(self._shared.budget, self._shared.config.max_message_bytes)
+        shared = self._shared
+        text = DottedText(shared.budget, self.peer, shared.config.max_message_bytes)
         try:
             await self._read(text)
             self.envelope = self._create_envelope()
@@ -289,14 +263,16 @@ class Session(smtp.SMTP):
         reader: Any = self._reader
         # The end may be the first line: what stands before it is the line end of DATA.
         reader._buffer[:0] = b"\r\n"  # noqa: SLF001 - nothing else puts octets back
-        skipped = 2
+        skipped, since = 2, 0
         while True:
             try:
                 piece = await reader.readuntil(_END)
             except asyncio.LimitOverrunError as error:
                 piece = await reader.read(min(error.consumed, PIECE_BYTES))
                 text.add(piece[skipped:])
-                self._heard_at, skipped = self.loop.time(), 0
+                skipped, since = 0, since + len(piece)
+                if since >= LEAST_BYTES:
+                    self._heard_at, since = self.loop.time(), 0
                 if text.beyond_hope:
                     self.end("552 5.3.4 Message too big")
                 await asyncio.sleep(0)  # for the others; the end has cancelled us
@@ -335,65 +311,3 @@ def one_of(replies: Sequence[Reply]) -> Reply:
     later = [reply for reply in replies if reply.code // 100 == 4]  # noqa: PLR2004
     taken = [reply for reply in replies if reply.code // 100 == 2]  # noqa: PLR2004
     return (later or taken or list(replies))[0]
-
-
-class _Hooks:
-    """What aiosmtpd asks us at each command; answers are whole replies."""
-
-    def __init__(self, shared: Shared) -> None:
-        self._shared = shared
-
-    async def handle_EHLO(  # noqa: N802
-        self, server: Session, session: Any, _envelope: Any, hostname: str, offers: list[str]
-    ) -> list[str]:
-        """Offer what there is, without HELP; AUTH only where somebody can log in."""
-        session.host_name = hostname
-        offers = [one for one in offers if not one.startswith(_ADVERTISED_BY_US)]
-        if self._shared.config.listen_username and server._tls_protocol is not None:  # noqa: SLF001
-            offers.append("250-AUTH " + " ".join(_MECHANISMS))
-        return [*offers, "250 ENHANCEDSTATUSCODES"]
-
-    async def handle_MAIL(  # noqa: N802
-        self, _server: Session, _session: Any, envelope: Any, address: str, options: list[str]
-    ) -> str:
-        """A sender; the size it promises must fit now, but is not held before it comes."""
-        if not _writable(address, envelope):
-            return "553 5.6.7 Not ASCII, and without SMTPUTF8"
-        sizes = [option[5:] for option in options if option.startswith("SIZE=")]
-        if sizes and int(sizes[0]) > self._shared.budget.free:
-            self._shared.counts["too_full"] += 1
-            return FULL
-        envelope.mail_from = address
-        return "250 2.1.0 OK"
-
-    async def handle_RCPT(  # noqa: N802
-        self, _server: Session, _session: Any, envelope: Any, address: str, _options: list[str]
-    ) -> str:
-        """A recipient of ours, or none."""
-        if len(envelope.rcpt_tos) >= self._shared.config.listen_recipients:
-            return "452 4.5.3 Too many recipients"
-        if not _writable(address, envelope):
-            return "553 5.6.7 Not ASCII, and without SMTPUTF8"
-        try:
-            wanted = address != "<>" and await self._shared.loop.ask(
-                lambda: self._shared.intake.wanted(address), WANTED_S
-            )
-        except (UnavailableError, TimeoutError, LoopEndedError) as error:
-            log.warning("smtp.recipient_put_off", cause=str(error))
-            return str(PUT_OFF)
-        if not wanted:
-            self._shared.counts["unwanted"] += 1
-            return str(NOBODY)
-        if address not in envelope.rcpt_tos:
-            envelope.rcpt_tos.append(address)
-        return "250 2.1.5 OK"
-
-
-def _writable(address: str, envelope: Any) -> bool:
-    """Whether it is ASCII, or UTF-8 that was announced (RFC 6531 §3.4)."""
-    if address.isascii():
-        return True
-    with suppress(UnicodeEncodeError):
-        address.encode()
-        return bool(envelope.smtp_utf8)
-    return False

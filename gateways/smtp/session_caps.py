@@ -15,21 +15,31 @@ _IPV6_SUBSCRIBER_BITS = 64
 
 
 class Budget:
-    """Octets that may be held at once."""
+    """Octets that may be held at once, in all and of one peer."""
 
-    def __init__(self, octets: int) -> None:
-        self.free = octets
+    def __init__(self, in_all: int, per_peer: int) -> None:
+        self.free = in_all
+        self._per_peer = per_peer
+        self._held: Counter[str] = Counter()
 
-    def take(self, octets: int) -> bool:
-        """Take them, unless there are not so many left."""
-        if octets > self.free:
+    def left(self, peer: str) -> int:
+        """How many this peer may have now."""
+        return min(self.free, self._per_peer - self._held[peer])
+
+    def take(self, peer: str, octets: int) -> bool:
+        """Take them for ``peer``, unless there are not so many left."""
+        if octets > self.left(peer):
             return False
         self.free -= octets
+        self._held[peer] += octets
         return True
 
-    def give_back(self, octets: int) -> None:
+    def give_back(self, peer: str, octets: int) -> None:
         """They are not held any more."""
         self.free += octets
+        self._held[peer] -= octets
+        if not self._held[peer]:
+            del self._held[peer]  # a counter of all who ever came would grow
 
 
 class Seats:

@@ -22,8 +22,8 @@ def _read(
     octets: bytes, cuts: Sequence[int] = (), *, limit: int = 1000, budget: int = 1000
 ) -> tuple[DottedText, Budget]:
     """A text that came in pieces, cut at these places."""
-    held = Budget(budget)
-    text = DottedText(held, limit)
+    held = Budget(budget, budget)
+    text = DottedText(held, "peer", limit)
     ends = sorted(cut for cut in cuts if cut < len(octets))
     for start, end in zip([0, *ends], [*ends, len(octets)], strict=True):
         text.add(octets[start:end])
@@ -81,7 +81,7 @@ def test_a_line_end_costs_no_step_of_its_own() -> None:
         nonlocal steps
         steps += event in ("call", "c_call")
 
-    text = DottedText(Budget(100_000), 100_000)
+    text = DottedText(Budget(100_000, 100_000), "peer", 100_000)
     sys.setprofile(count)
     try:
         text.add(b"\r\n" * 30_000)
