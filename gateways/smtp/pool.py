@@ -22,6 +22,7 @@ from gateways.smtp.limits import Bucket, Limits
 from gateways.smtp.manner import Manner
 from gateways.smtp.mxorder import NoRoute
 from gateways.smtp.opening import Failed, clean
+from gateways.smtp.owner import Owner, Waiting
 from gateways.smtp.records import Answer, At, How, Parcel, Route
 from gateways.smtp.replies import Action, elsewhere, verdict_of
 
@@ -50,28 +51,6 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     per_second: float = 0.0
 
 
-class _Waiting(msgspec.Struct, gc=False):
-    """A mail in the queue, with the connections it was given to already."""
-
-    parcel: Parcel
-    tries: int = 0
-
-
-class _Owner:
-    """A task and its connection; ``wake`` ends its idleness, False after too long a one."""
-
-    def __init__(self, manner: Manner) -> None:
-        self.connection = Connection(manner)
-        self.parcel: Parcel | None = None
-        self.dropped = self.leaving = False
-        self.wake: asyncio.Future[bool] | None = None
-
-    def rouse(self, more: bool = True) -> None:  # noqa: FBT001, FBT002 - also a timer's callback
-        """Something changed: a mail waits, the connection ended, the pool closes."""
-        if self.wake is not None and not self.wake.done():
-            self.wake.set_result(more)
-
-
 class Pool:
     """``domain`` is what its places are counted for; ``tell`` gets every answer.
 
@@ -95,9 +74,9 @@ class Pool:
         self._manner, self._usage, self._limits, self._domain = manner, usage, limits, domain
         self._routes, self._tell = routes, tell
         self._freed, self._crowded = freed, crowded
-        self._queue: deque[_Waiting] = deque()
-        self._owners: dict[asyncio.Task[None], _Owner] = {}
-        self._idle: list[_Owner] = []
+        self._queue: deque[Waiting] = deque()
+        self._owners: dict[asyncio.Task[None], Owner] = {}
+        self._idle: list[Owner] = []
         self._opening = 0
         self._backoff = Backoff(dice or random.Random())
         self._failure: Failed | NoRoute | None = None
@@ -120,7 +99,7 @@ class Pool:
 
     def put(self, parcels: Iterable[Parcel]) -> None:
         """Take mails; never blocks. Where no connection can be made now, they are answered so."""
-        self._queue.extend(_Waiting(parcel) for parcel in parcels)
+        self._queue.extend(Waiting(parcel) for parcel in parcels)
         self.grow()
         if self._queue and self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
@@ -215,7 +194,7 @@ class Pool:
 
     def _start(self) -> None:
         self._opening += 1
-        owner = _Owner(self._manner)
+        owner = Owner(self._manner)
         task = asyncio.get_running_loop().create_task(self._own(owner))
         self._owners[task] = owner
         task.add_done_callback(self._ended)
@@ -234,7 +213,7 @@ class Pool:
 
     # --- one connection's life
 
-    async def _own(self, owner: _Owner) -> None:
+    async def _own(self, owner: Owner) -> None:
         try:
             while await self._open(owner):
                 await self._work(owner)
@@ -249,13 +228,13 @@ class Pool:
         finally:
             owner.connection.abort()
 
-    async def _open(self, owner: _Owner) -> bool:
+    async def _open(self, owner: Owner) -> bool:
         try:
             return await self._try_open(owner)
         finally:
             self._opening -= 1
 
-    async def _try_open(self, owner: _Owner) -> bool:
+    async def _try_open(self, owner: Owner) -> bool:
         try:
             routes = sorted(await self._routes(), key=self._avoided)
             await self._open_first(owner.connection, routes)
@@ -318,7 +297,7 @@ class Pool:
             return answer(parcel, At.ROUTE, How.NO_ROUTE, text=text, permanent=error.permanent)
         return answer(parcel, error.at, error.how, code=error.code, text=error.text)
 
-    async def _work(self, owner: _Owner) -> None:
+    async def _work(self, owner: Owner) -> None:
         connection = owner.connection
         while connection.usable and connection.delivered < self._usage.messages:
             if not self._queue:
@@ -329,7 +308,7 @@ class Pool:
             else:
                 await self._deliver(owner, self._queue.popleft())
 
-    async def _rest(self, owner: _Owner) -> bool:
+    async def _rest(self, owner: Owner) -> bool:
         """Be idle; False after too long."""
         loop = asyncio.get_running_loop()
         owner.wake = loop.create_future()
@@ -343,7 +322,7 @@ class Pool:
             if owner in self._idle:
                 self._idle.remove(owner)
 
-    async def _deliver(self, owner: _Owner, one: _Waiting) -> None:
+    async def _deliver(self, owner: Owner, one: Waiting) -> None:
         parcel = one.parcel
         if parcel.not_after <= time.monotonic():
             self._tell_late(one)
@@ -362,7 +341,7 @@ class Pool:
         self._book(owner, one, told)
         await owner.connection.settle()
 
-    def _book(self, owner: _Owner, one: _Waiting, told: Answer) -> None:
+    def _book(self, owner: Owner, one: Waiting, told: Answer) -> None:
         again = self._again(one, told)
         if owner.dropped and (again or told.how is not How.REPLY):
             told = msgspec.structs.replace(told, how=How.DROPPED, code=0, text="")
@@ -375,18 +354,18 @@ class Pool:
         self.delivered += told.left and told.how is How.REPLY
         self._tell(msgspec.structs.replace(told, tries=one.tries))
 
-    def _again(self, one: _Waiting, told: Answer) -> bool:
+    def _again(self, one: Waiting, told: Answer) -> bool:
         return (
             one.tries < MAX_TRIES
             and not self._closing
             and elsewhere(told, direct=self._manner.direct)
         )
 
-    def _tell_late(self, one: _Waiting) -> None:
+    def _tell_late(self, one: Waiting) -> None:
         text = "no connection in time"
         self._tell(answer(one.parcel, At.ROUTE, How.TIMEOUT, text=text, tries=one.tries))
 
-    def _tell_dropped(self, one: _Waiting) -> None:
+    def _tell_dropped(self, one: Waiting) -> None:
         self._tell(answer(one.parcel, At.ROUTE, How.DROPPED, tries=one.tries))
 
 

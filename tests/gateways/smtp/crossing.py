@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +18,8 @@ from engine.model import Provider
 from gateways.smtp.bridge import Bridge
 from gateways.smtp.loop import Loop
 from gateways.smtp.manner import Manner
-from gateways.smtp.records import Answer, Parcel
+from gateways.smtp.mxorder import NoRoute
+from gateways.smtp.records import Answer, At, How, Parcel, Route
 from gateways.smtp.settings import SmtpSettings
 
 BODY = b"Subject: hello\r\n\r\nOne line.\r\n"
@@ -34,6 +37,16 @@ def parcel(number: int = 1, body: bytes = BODY, **more: Any) -> Parcel:
     return Parcel(
         id=number, spool_id=1000 + number, size=len(body), chunks=(body,), **(given | more)
     )
+
+
+def body(number: int) -> bytes:
+    """A mail with its number for a subject."""
+    return b"Subject: %d\r\n\r\nhello\r\n" % number
+
+
+def subjects(mails: Sequence[bytes]) -> Counter[int]:
+    """How often each of them is there."""
+    return Counter(int(re.findall(rb"Subject: (\d+)", mail)[0]) for mail in mails)
 
 
 def manner(port: int, **more: Any) -> Manner:
@@ -153,3 +166,39 @@ async def relay(
         config = config or SmtpConfig(hostname="client.test")
         desk.bridge.open(provider(port, **more), given or settings(), config)
         yield desk
+
+
+# --- direct MX
+
+
+class Table:
+    """Routes of domains, as a test wants them."""
+
+    def __init__(self, routes: Mapping[str, Sequence[int] | NoRoute]) -> None:
+        self._routes = routes
+
+    async def routes(self, domain: str, port: int, *, verify: bool = False) -> list[Route]:
+        """As ``Resolver`` has them; the ports are its hosts."""
+        found = self._routes[domain]
+        if isinstance(found, NoRoute):
+            raise found
+        return [
+            Route(host="127.0.0.1", port=port, name=f"mx{number}.{domain}", verify=verify)
+            for number, port in enumerate(found)
+        ]
+
+
+def direct(desk: Desk, routes: Mapping[str, Sequence[int] | NoRoute], **more: Any) -> None:
+    """Have the desk's provider send by MX; each domain's hosts are ports of this machine."""
+    desk.bridge = Bridge(desk.loop, desk.take, routing=Table(routes))
+    desk.bridge.open(provider(0, host=""), settings(**more), SmtpConfig(hostname="client.test"))
+
+
+def to(domain: str, number: int) -> Parcel:
+    """A mail to this domain."""
+    return parcel(number, body(number), domain=domain, recipient=f"b@{domain}")
+
+
+def facts(answer: Answer) -> tuple[At, How, int, str]:
+    """Where it ended, how, with what code, and at which host."""
+    return answer.at, answer.how, answer.code, answer.host

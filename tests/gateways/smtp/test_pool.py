@@ -1,46 +1,34 @@
-"""Connections to a relay or to MX hosts: how many, how long, and what becomes of who waits."""
+"""Connections to a relay: how many, how long, and what becomes of who waits."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
 
 import pytest
 import trio
 
-from engine.config import SmtpConfig
 from gateways.smtp import backoff
-from gateways.smtp.bridge import Bridge
 from gateways.smtp.connection import answer as answer_of
 from gateways.smtp.limits import Limits
-from gateways.smtp.mxorder import NoRoute
-from gateways.smtp.pool import Pool, Usage, _Owner, _Waiting
+from gateways.smtp.owner import Owner, Waiting
+from gateways.smtp.pool import Pool, Usage
 from gateways.smtp.records import Answer, At, How, Parcel, Route
 from tests.gateways.smtp.crossing import (
     PROVIDER_ID,
-    Desk,
+    body,
     crossing,
     manner,
     parcel,
-    provider,
     relay,
     settings,
+    subjects,
 )
 from tests.gateways.smtp.faulty import Peer, Script, drop, faulty_mta, hold, in_turn, then
 
 
-def body(number: int) -> bytes:
-    return b"Subject: %d\r\n\r\nhello\r\n" % number
-
-
 def numbered(first: int, last: int) -> list[Parcel]:
     return [parcel(number, body(number)) for number in range(first, last + 1)]
-
-
-def subjects(mails: Sequence[bytes]) -> Counter[int]:
-    return Counter(int(re.findall(rb"Subject: (\d+)", mail)[0]) for mail in mails)
 
 
 # --- how many, how long
@@ -186,10 +174,10 @@ async def test_what_came_just_before_a_drop_counts(
     async def job() -> None:
         given = manner(25)
         pool = Pool(given, Usage(), Limits(1, 1), domain="", routes=nowhere, tell=told.append)
-        owner = _Owner(given)
+        owner = Owner(given)
         owner.dropped = True
         came = answer_of(parcel(1), at, how, code=code, left=left)
-        pool._book(owner, _Waiting(parcel(1), tries=1), came)
+        pool._book(owner, Waiting(parcel(1), tries=1), came)
 
     async with crossing() as desk:
         await desk.loop.run(job)
@@ -249,144 +237,6 @@ async def test_a_relay_that_dns_does_not_know() -> None:
     async with relay(25, host="relay.invalid") as desk:
         answer = (await desk.send(parcel(1)))[0]
         assert (answer.at, answer.how, answer.permanent) == (At.ROUTE, How.NO_ROUTE, False)
-
-
-# --- direct MX
-
-
-class Table:
-    """Routes of domains, as a test wants them."""
-
-    def __init__(self, routes: Mapping[str, Sequence[int] | NoRoute]) -> None:
-        self._routes = routes
-
-    async def routes(self, domain: str, port: int, *, verify: bool = False) -> list[Route]:
-        found = self._routes[domain]
-        if isinstance(found, NoRoute):
-            raise found
-        return [
-            Route(host="127.0.0.1", port=port, name=f"mx{number}.{domain}", verify=verify)
-            for number, port in enumerate(found)
-        ]
-
-
-def direct(desk: Desk, routes: Mapping[str, Sequence[int] | NoRoute], **more: float) -> None:
-    desk.bridge = Bridge(desk.loop, desk.take, routing=Table(routes))
-    desk.bridge.open(provider(0, host=""), settings(**more), SmtpConfig(hostname="client.test"))
-
-
-def to(domain: str, number: int) -> Parcel:
-    return parcel(number, body(number), domain=domain, recipient=f"b@{domain}")
-
-
-def facts(answer: Answer) -> tuple[At, How, int, str]:
-    return answer.at, answer.how, answer.code, answer.host
-
-
-async def test_each_domain_has_its_own_hosts() -> None:
-    async with faulty_mta() as one, faulty_mta() as two, crossing() as desk:
-        direct(desk, {"a.example": [one.port], "b.example": [two.port]})
-        answers = await desk.send(to("a.example", 1), to("b.example", 2), to("a.example", 3))
-        assert {answer.id: facts(answer) for answer in answers} == {
-            1: (At.DOT, How.REPLY, 250, "mx0.a.example"),
-            2: (At.DOT, How.REPLY, 250, "mx0.b.example"),
-            3: (At.DOT, How.REPLY, 250, "mx0.a.example"),
-        }
-        assert (subjects(one.mails), subjects(two.mails)) == (Counter([1, 3]), Counter([2]))
-
-
-@pytest.mark.parametrize(
-    "script",
-    [
-        {"CONNECT": "554 5.3.2 no"},
-        {"CONNECT": drop},
-        {"MAIL": "421 4.3.2 closing"},
-        {"RCPT": drop},
-    ],
-    ids=["554 greeting", "drop", "421 at MAIL", "drop at RCPT"],
-)
-async def test_a_host_that_fails_is_followed_by_the_next(script: Script) -> None:
-    """RFC 5321 §5.1."""
-    async with faulty_mta(script) as bad, faulty_mta() as good, crossing() as desk:
-        direct(desk, {"a.example": [bad.port, good.port]})
-        answer = (await desk.send(to("a.example", 1)))[0]
-        assert facts(answer) == (At.DOT, How.REPLY, 250, "mx1.a.example")
-        # For a while the better host comes last.
-        await desk.send(to("a.example", 2))
-        assert len(bad.peers) == 1
-
-
-async def test_a_reply_about_the_mail_is_not_asked_for_elsewhere() -> None:
-    grey: Script = {"RCPT": "450 4.7.1 greylisted"}
-    async with faulty_mta(grey) as first, faulty_mta() as second, crossing() as desk:
-        direct(desk, {"a.example": [first.port, second.port]})
-        answer = (await desk.send(to("a.example", 1)))[0]
-        assert facts(answer) == (At.RCPT, How.REPLY, 450, "mx0.a.example")
-        assert second.peers == []
-
-
-@pytest.mark.parametrize("permanent", [True, False])
-async def test_a_domain_without_a_route(*, permanent: bool) -> None:
-    async with crossing() as desk:
-        direct(desk, {"a.example": NoRoute("null MX", permanent=permanent)})
-        answer = (await desk.send(to("a.example", 1)))[0]
-        assert (answer.at, answer.how, answer.permanent) == (At.ROUTE, How.NO_ROUTE, permanent)
-        assert answer.text == "null MX"
-
-
-async def test_a_slow_domain_keeps_nobody_waiting() -> None:
-    async with faulty_mta({"DOT": hold}) as slow, faulty_mta() as quick, crossing() as desk:
-        routes = {"slow.example": [slow.port], "quick.example": [quick.port]}
-        direct(desk, routes, connections=2, connections_all=3)
-        desk.bridge.send(PROVIDER_ID, [to("slow.example", number) for number in range(1, 5)])
-        answers = await desk.send(*(to("quick.example", number) for number in range(5, 25)))
-        assert {one.id for one in answers} == set(range(5, 25))
-        assert len(slow.peers) <= 2
-        assert desk.bridge.credits(PROVIDER_ID, "slow.example") == 0
-        assert desk.bridge.credits(PROVIDER_ID, "quick.example") == 2
-
-
-async def test_a_busy_domain_gives_its_place_to_one_that_waits() -> None:
-    """After so many mails over a connection, although it has more of them."""
-    go = trio.Event()
-
-    async def wait(peer: Peer) -> None:
-        await go.wait()
-        await peer.say("250 2.0.0 taken")
-
-    async with faulty_mta({"DOT": wait}) as busy, faulty_mta() as other, crossing() as desk:
-        routes = {"busy.example": [busy.port], "other.example": [other.port]}
-        direct(desk, routes, connections=1, connections_all=1, messages_per_connection=2)
-        desk.bridge.send(PROVIDER_ID, [to("busy.example", number) for number in range(1, 10)])
-        await (await busy.peer()).event("DOT").wait()
-        desk.bridge.send(PROVIDER_ID, [to("other.example", 10)])
-        desk.bridge.send(PROVIDER_ID, [to("busy.example", 11)])
-        await desk.handed_over()
-        go.set()
-        answers = await desk.wait(11)
-        assert [one.id for one in answers[:4]] == [1, 2, 10, 3]
-
-
-async def test_an_idle_connection_gives_way_to_another_domain() -> None:
-    """All places are taken by a domain that has nothing to do: one of its connections quits."""
-    async with faulty_mta() as one, faulty_mta() as two, crossing() as desk:
-        routes = {"a.example": [one.port], "b.example": [two.port]}
-        direct(desk, routes, connections=1, connections_all=1, idle_s=3_000.0)
-        await desk.send(to("a.example", 1))
-        answer = (await desk.send(to("b.example", 2)))[0]
-        assert answer.code == 250
-        assert one.peers[0].lines[-1] == "QUIT"
-
-
-async def test_pools_of_domains_that_have_nothing_are_forgotten() -> None:
-    async with faulty_mta() as mta, crossing() as desk:
-        domains = [f"d{number}.example" for number in range(20)]
-        direct(desk, {domain: [mta.port] for domain in domains}, idle_s=0.01)
-        await desk.send(*(to(domain, number) for number, domain in enumerate(domains)))
-        with trio.fail_after(60):
-            while desk.pools()["pools"]:  # each goes with its last connection
-                await trio.lowlevel.checkpoint()
-        assert [peer.lines[-1] for peer in mta.peers] == ["QUIT"] * 20
 
 
 async def test_greylisted_then_taken_over_the_same_connection() -> None:

@@ -1,0 +1,33 @@
+"""A pool's connections, each with its task, and the mails that wait for one. asyncio side."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from gateways.smtp.connection import Connection
+from gateways.smtp.manner import Manner
+from gateways.smtp.records import Parcel
+
+
+class Waiting(msgspec.Struct, gc=False):
+    """A mail in the queue, with the connections it was given to already."""
+
+    parcel: Parcel
+    tries: int = 0
+
+
+class Owner:
+    """A task and its connection; ``wake`` ends its idleness, False after too long a one."""
+
+    def __init__(self, manner: Manner) -> None:
+        self.connection = Connection(manner)
+        self.parcel: Parcel | None = None
+        self.dropped = self.leaving = False
+        self.wake: asyncio.Future[bool] | None = None
+
+    def rouse(self, more: bool = True) -> None:  # noqa: FBT001, FBT002 - also a timer's callback
+        """Something changed: a mail waits, the connection ended, the pool closes."""
+        if self.wake is not None and not self.wake.done():
+            self.wake.set_result(more)

@@ -1,0 +1,119 @@
+"""Direct MX: a pool for each domain, and places that domains share."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import trio
+
+from gateways.smtp.mxorder import NoRoute
+from gateways.smtp.records import At, How
+from tests.gateways.smtp.crossing import PROVIDER_ID, crossing, direct, facts, subjects, to
+from tests.gateways.smtp.faulty import Peer, Script, drop, faulty_mta, hold
+
+
+async def test_each_domain_has_its_own_hosts() -> None:
+    async with faulty_mta() as one, faulty_mta() as two, crossing() as desk:
+        direct(desk, {"a.example": [one.port], "b.example": [two.port]})
+        answers = await desk.send(to("a.example", 1), to("b.example", 2), to("a.example", 3))
+        assert {answer.id: facts(answer) for answer in answers} == {
+            1: (At.DOT, How.REPLY, 250, "mx0.a.example"),
+            2: (At.DOT, How.REPLY, 250, "mx0.b.example"),
+            3: (At.DOT, How.REPLY, 250, "mx0.a.example"),
+        }
+        assert (subjects(one.mails), subjects(two.mails)) == (Counter([1, 3]), Counter([2]))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"CONNECT": "554 5.3.2 no"},
+        {"CONNECT": drop},
+        {"MAIL": "421 4.3.2 closing"},
+        {"RCPT": drop},
+    ],
+    ids=["554 greeting", "drop", "421 at MAIL", "drop at RCPT"],
+)
+async def test_a_host_that_fails_is_followed_by_the_next(script: Script) -> None:
+    """RFC 5321 §5.1."""
+    async with faulty_mta(script) as bad, faulty_mta() as good, crossing() as desk:
+        direct(desk, {"a.example": [bad.port, good.port]})
+        answer = (await desk.send(to("a.example", 1)))[0]
+        assert facts(answer) == (At.DOT, How.REPLY, 250, "mx1.a.example")
+        # For a while the better host comes last.
+        await desk.send(to("a.example", 2))
+        assert len(bad.peers) == 1
+
+
+async def test_a_reply_about_the_mail_is_not_asked_for_elsewhere() -> None:
+    grey: Script = {"RCPT": "450 4.7.1 greylisted"}
+    async with faulty_mta(grey) as first, faulty_mta() as second, crossing() as desk:
+        direct(desk, {"a.example": [first.port, second.port]})
+        answer = (await desk.send(to("a.example", 1)))[0]
+        assert facts(answer) == (At.RCPT, How.REPLY, 450, "mx0.a.example")
+        assert second.peers == []
+
+
+@pytest.mark.parametrize("permanent", [True, False])
+async def test_a_domain_without_a_route(*, permanent: bool) -> None:
+    async with crossing() as desk:
+        direct(desk, {"a.example": NoRoute("null MX", permanent=permanent)})
+        answer = (await desk.send(to("a.example", 1)))[0]
+        assert (answer.at, answer.how, answer.permanent) == (At.ROUTE, How.NO_ROUTE, permanent)
+        assert answer.text == "null MX"
+
+
+async def test_a_slow_domain_keeps_nobody_waiting() -> None:
+    async with faulty_mta({"DOT": hold}) as slow, faulty_mta() as quick, crossing() as desk:
+        routes = {"slow.example": [slow.port], "quick.example": [quick.port]}
+        direct(desk, routes, connections=2, connections_all=3)
+        desk.bridge.send(PROVIDER_ID, [to("slow.example", number) for number in range(1, 5)])
+        answers = await desk.send(*(to("quick.example", number) for number in range(5, 25)))
+        assert {one.id for one in answers} == set(range(5, 25))
+        assert len(slow.peers) <= 2
+        assert desk.bridge.credits(PROVIDER_ID, "slow.example") == 0
+        assert desk.bridge.credits(PROVIDER_ID, "quick.example") == 2
+
+
+async def test_a_busy_domain_gives_its_place_to_one_that_waits() -> None:
+    """After so many mails over a connection, although it has more of them."""
+    go = trio.Event()
+
+    async def wait(peer: Peer) -> None:
+        await go.wait()
+        await peer.say("250 2.0.0 taken")
+
+    async with faulty_mta({"DOT": wait}) as busy, faulty_mta() as other, crossing() as desk:
+        routes = {"busy.example": [busy.port], "other.example": [other.port]}
+        direct(desk, routes, connections=1, connections_all=1, messages_per_connection=2)
+        desk.bridge.send(PROVIDER_ID, [to("busy.example", number) for number in range(1, 10)])
+        await (await busy.peer()).event("DOT").wait()
+        desk.bridge.send(PROVIDER_ID, [to("other.example", 10)])
+        desk.bridge.send(PROVIDER_ID, [to("busy.example", 11)])
+        await desk.handed_over()
+        go.set()
+        answers = await desk.wait(11)
+        assert [one.id for one in answers[:4]] == [1, 2, 10, 3]
+
+
+async def test_an_idle_connection_gives_way_to_another_domain() -> None:
+    """All places are taken by a domain that has nothing to do: one of its connections quits."""
+    async with faulty_mta() as one, faulty_mta() as two, crossing() as desk:
+        routes = {"a.example": [one.port], "b.example": [two.port]}
+        direct(desk, routes, connections=1, connections_all=1, idle_s=3_000.0)
+        await desk.send(to("a.example", 1))
+        answer = (await desk.send(to("b.example", 2)))[0]
+        assert answer.code == 250
+        assert one.peers[0].lines[-1] == "QUIT"
+
+
+async def test_pools_of_domains_that_have_nothing_are_forgotten() -> None:
+    async with faulty_mta() as mta, crossing() as desk:
+        domains = [f"d{number}.example" for number in range(20)]
+        direct(desk, {domain: [mta.port] for domain in domains}, idle_s=0.01)
+        await desk.send(*(to(domain, number) for number, domain in enumerate(domains)))
+        with trio.fail_after(60):
+            while desk.pools()["pools"]:  # each goes with its last connection
+                await trio.lowlevel.checkpoint()
+        assert [peer.lines[-1] for peer in mta.peers] == ["QUIT"] * 20
