@@ -39,7 +39,10 @@ class Listener:
     """Listens at ``listen_host:listen_port`` while ``run`` runs; port 0 is any that is free."""
 
     def __init__(self, config: SmtpConfig, loop: Loop, intake: Taking) -> None:
-        """``InvalidError``: TLS or a login is asked for, and there is no certificate for it."""
+        """``InvalidError``: TLS or a login is asked for, and what it takes is not there."""
+        if config.listen_username and not config.listen_password:
+            field = "listen_password"
+            raise InvalidError(f"smtp.{field}: needed for a login", field=field)
         self._config = config
         self._loop = loop
         self._certificate = _Certificate(config)

@@ -201,6 +201,13 @@ class Session(smtp.SMTP):
         # The one null sender of aiosmtpd: "" is what it takes for nothing said.
         return address or "<>", rest or ""
 
+    async def smtp_STARTTLS(self, arg: str | None) -> None:  # noqa: N802
+        """Once: there is no TLS within TLS (RFC 3207 §4.2)."""
+        if self._tls_protocol is not None:
+            await self.push("503 5.5.1 TLS is up")
+            return
+        await super().smtp_STARTTLS(arg)
+
     async def smtp_AUTH(self, arg: str | None) -> None:  # noqa: N802 - aiosmtpd calls it
         """Mechanisms are named in any case (RFC 4954 §3)."""
         mechanism, blank, rest = (arg or "").partition(" ")

@@ -216,6 +216,22 @@ async def test_what_was_said_before_tls_is_forgotten(
             assert (await tls.receive_some(100)).startswith(b"503")
 
 
+async def test_tls_within_tls_is_refused_and_the_session_goes_on(
+    tmp_path: Path, authority: Authority, certificate: Certificate
+) -> None:
+    """RFC 3207 §4.2."""
+
+    def twice(port: int) -> list[int]:
+        with smtplib.SMTP(LOCALHOST, port, timeout=DEADLINE_S) as client:
+            client.starttls(context=_trusting(authority))
+            client.ehlo()
+            assert "starttls" not in client.esmtp_features
+            return [client.docmd("STARTTLS")[0], client.mail(SENDER)[0], client.rcpt(ALICE)[0]]
+
+    async with listening(tmp_path, **_tls(certificate)) as desk:
+        assert await trio.to_thread.run_sync(twice, desk.port) == [503, 250, 250]
+
+
 @pytest.mark.parametrize("mechanism", ["plain", "LOGIN"])
 async def test_a_login_opens_the_door_within_tls(
     tmp_path: Path, authority: Authority, certificate: Certificate, mechanism: str
@@ -293,6 +309,13 @@ async def test_a_renewed_certificate_is_used_by_the_next_session(
 def test_tls_and_logins_need_a_certificate(asked: dict[str, object]) -> None:
     with pytest.raises(InvalidError, match="listen_certificate"):
         Listener(SmtpConfig(**asked), Loop(), None)  # type: ignore[arg-type]
+
+
+def test_a_login_needs_a_password(certificate: Certificate) -> None:
+    """Else the empty one would open the door."""
+    config = SmtpConfig(**_tls(certificate, listen_username="relay"))
+    with pytest.raises(InvalidError, match="listen_password"):
+        Listener(config, Loop(), None)  # type: ignore[arg-type]
 
 
 async def test_nobody_is_let_in_without_the_certificate(tmp_path: Path) -> None:
