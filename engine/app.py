@@ -20,7 +20,13 @@ from engine.config import Config
 from engine.delivery import STORE_RETRY_S
 from engine.dispatcher import Dispatcher
 from engine.do_not_contact import DoNotContacts
-from engine.errors import NoProviderError, NotFoundError, NotReadyError, UnavailableError
+from engine.errors import (
+    NoProviderError,
+    NotFoundError,
+    NotReadyError,
+    OutspoolError,
+    UnavailableError,
+)
 from engine.events import CampaignChanged
 from engine.firing import Firing
 from engine.gateway import Gateway
@@ -251,10 +257,18 @@ class Engine:
         """Go on with a campaign that was running when the node went down."""
         campaign = await self._campaign(campaign_id)
         try:
-            self._launch(campaign, await self._work(campaign))
-        except (NotFoundError, NotReadyError) as error:
-            log.error("campaign_cannot_go_on", campaign_id=campaign_id, cause=str(error))  # noqa: TRY400
+            work = await self._work(campaign)
+        except UnavailableError:
+            raise
+        except Exception as error:
+            # What one campaign is made of is no reason for the node not to start.
+            bug = not isinstance(error, OutspoolError)
+            log.error(  # noqa: TRY400 - or with its traceback
+                "campaign_cannot_go_on", campaign_id=campaign_id, cause=str(error), exc_info=bug
+            )
             await self._set_status(campaign, states.Event.STOP)
+        else:
+            self._launch(campaign, work)
 
     def _launch(self, campaign: Campaign, work: Work) -> None:
         assert self._nursery is not None  # noqa: S101 - ready says so
@@ -270,18 +284,26 @@ class Engine:
         self._nursery.start_soon(self._run_campaign, campaign.id, runner)
 
     async def _run_campaign(self, campaign_id: int, runner: CampaignRunner) -> None:
-        if not await runner.run():
-            return
-        while not await self._completed(campaign_id, runner):  # noqa: ASYNC110 - a disk has no events
+        event = states.Event.EXHAUST
+        try:
+            if not await runner.run():
+                return
+        except Exception:
+            # The others go on, and so does this one once somebody starts it.
+            log.exception("campaign_stopped", campaign_id=campaign_id)
+            event = states.Event.STOP
+        while not await self._ended_by(event, campaign_id, runner):  # noqa: ASYNC110 - a disk has no events
             await trio.sleep(STORE_RETRY_S)
 
-    async def _completed(self, campaign_id: int, runner: CampaignRunner) -> bool:
-        """Write down that nothing of the campaign is left; False where the store refuses."""
+    async def _ended_by(
+        self, event: states.Event, campaign_id: int, runner: CampaignRunner
+    ) -> bool:
+        """Write down why the campaign runs no more; False where the store refuses."""
         async with self._verbs:
             if self._runners.get(campaign_id) is not runner:
                 return True  # stopped meanwhile
             try:
-                await self._set_status(await self._campaign(campaign_id), states.Event.EXHAUST)
+                await self._set_status(await self._campaign(campaign_id), event)
             except UnavailableError as error:
                 log.warning("campaign_end_waits", campaign_id=campaign_id, cause=str(error))
                 return False

@@ -93,8 +93,12 @@ class Courier:
         self.closing = False  # shutting down: a store that refuses is not waited for
 
     async def deliver(self, spool: Started) -> Fate:
-        """What the gateway says; whatever goes wrong in a gateway counts against us."""
-        order = self._order(spool)
+        """What the gateway says; what goes wrong there, or in the order, counts against us."""
+        try:
+            order = self._order(spool)
+        except Exception:
+            log.exception("order_error", spool_id=spool.begun.spool_id)
+            return node_failure("order_error")
         progress = partial(self._progress, spool)
         with self._watched(order) as scope:
             try:

@@ -318,6 +318,9 @@ class Firing:
             raise
         except OutspoolError as error:
             return False, f"not done: {error}"
+        except Exception:
+            log.exception("task_failed", task_id=task.id)
+            return False, "not done: an error of ours, see the log"
         return True, "stopped"
 
     async def _forbidden(self, task: Task) -> str:

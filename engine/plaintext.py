@@ -32,6 +32,7 @@ _HIDDEN = {
 }
 """Elements nobody reads, and where they end."""
 
+_LONG_NUMBER = re.compile("&#([0-9]{8,}+);?")
 _BLANKS = re.compile(r"[ \t\n\r\f]+")
 _UNSHOWN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u200b\u2028\u2029\ufeff]+")
 _LINK = re.compile(r"(?:https?://|tel:|mailto:|\[\w+:)", re.IGNORECASE | re.ASCII)
@@ -147,7 +148,7 @@ class _Reader:
         }
 
     def text(self, raw: str) -> None:
-        shown = _UNSHOWN.sub("", html.unescape(raw).replace("\r\n", "\n").replace("\r", "\n"))
+        shown = _UNSHOWN.sub("", _unescaped(raw).replace("\r\n", "\n").replace("\r", "\n"))
         if self._preformatted:
             first, *rest = shown.replace(" ", "\xa0").replace("\t", "\xa0" * 4).split("\n")
             self._say(first)
@@ -250,5 +251,15 @@ def _attribute(attributes: str, name: str, *, escaped: bool = False) -> str:
     for found in _ATTRIBUTE.finditer(attributes):
         if found[1].lower() == name:
             value = found[2] or found[3] or found[4] or ""
-            return value if escaped else html.unescape(value)
+            return value if escaped else _unescaped(value)
     return ""
+
+
+def _unescaped(text: str) -> str:
+    """Characters for their references. Python reads no number of more than 4,300 digits."""
+    return html.unescape(_LONG_NUMBER.sub(_shortened, text))
+
+
+def _shortened(reference: re.Match[str]) -> str:
+    """The same number; eight digits that count are beyond all characters already."""
+    return f"&#{reference[1].lstrip('0')[:8] or '0'};"

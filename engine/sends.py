@@ -12,7 +12,13 @@ from engine.campaigns import RECHECK
 from engine.clock import Clock
 from engine.config import Config
 from engine.dispatcher import Dispatcher
-from engine.errors import NoProviderError, NotFoundError, NotReadyError, UnavailableError
+from engine.errors import (
+    NoProviderError,
+    NotFoundError,
+    NotReadyError,
+    OutspoolError,
+    UnavailableError,
+)
 from engine.model import Contact, Transmission, TransmissionStatus
 from engine.results import screened
 from engine.store.base import Candidate, Store
@@ -207,9 +213,15 @@ class SingleSends:
         assert transmission is not None  # noqa: S101 - due candidates have one
         try:
             job = await self._screened_job(await self._work(transmission), candidate, None)
-        except (NotFoundError, NotReadyError) as error:
+        except UnavailableError:
+            raise
+        except Exception as error:
             # Its program, recording or account is gone: it can never be sent as it stands.
-            log.warning("retry_impossible", transmission_id=transmission.id, cause=str(error))
+            bug = not isinstance(error, OutspoolError)
+            cause = str(error)
+            log.warning(
+                "retry_impossible", transmission_id=transmission.id, cause=cause, exc_info=bug
+            )
             await self._refuse(candidate, transmission)
             return
         if job is not None:

@@ -64,6 +64,14 @@ MARKUP = st.lists(
          "Dear [contact:first_name], [contact:custom1]"),
         ("", ""),
         ("<p></p><div> </div>", ""),
+        # Python reads no number of more than 4,300 digits.
+        ("a&#" + "9" * 4301 + ";b", "a\ufffdb"),
+        ("a&#" + "0" * 4301 + "66b", "aBb"),
+        ("a&#x" + "0" * 4301 + "42;b", "aBb"),
+        ("a&#" + "0" * 4301 + ";b", "a\ufffdb"),
+        ('<a href="https://x.example/&#' + "1" * 4301 + '">us</a>',
+         "us <https://x.example/\ufffd>"),
+        ('<img alt="&#' + "0" * 4301 + '66">', "B"),
     ],
 )  # fmt: skip
 def test_what_is_read(html: str, text: str) -> None:
