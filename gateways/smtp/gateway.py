@@ -19,7 +19,7 @@ from engine.model import Provider, Service, Spool
 from engine.results import Fate, Result, node_failure
 from engine.seals import seals
 from gateways.lifetime import opened, until_cancelled
-from gateways.smtp import results
+from gateways.smtp import manner, results
 from gateways.smtp.bridge import Bridge
 from gateways.smtp.entrance import Entrance
 from gateways.smtp.journal import Journal
@@ -138,9 +138,7 @@ class SmtpGateway:
     # --- providers --------------------------------------------------------------------------------
     def check(self, provider: Provider) -> None:
         """Its settings: whether mail can be sent by them. Secrets may be missing."""
-        parse(provider.settings)
-        if provider.username and not provider.host:
-            raise InvalidError("username: only a relay has a login, not MX", field="username")
+        manner.check(provider, parse(provider.settings))
 
     async def providers(self, providers: Mapping[int, Provider]) -> None:
         """Open lanes for those that are new, change those that changed, close those gone."""

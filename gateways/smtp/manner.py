@@ -7,10 +7,12 @@ from typing import Literal
 import msgspec
 
 from engine.config import SmtpConfig
+from engine.errors import InvalidError
 from engine.model import Provider
 from gateways.smtp.settings import SmtpSettings
 
 SMTP_PORT, SUBMISSIONS_PORT = 25, 465
+TRANSPORTS = ("tcp", "tls")
 
 
 class Manner(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +40,19 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
         return f"Manner({self.host!r}:{self.port})"
 
 
+def check(provider: Provider, settings: SmtpSettings) -> None:
+    """``InvalidError`` names what of the row no connection could do (RFC 4954 §4)."""
+    if provider.transport not in TRANSPORTS:
+        raise _refused("transport", f"one of {', '.join(TRANSPORTS)}")
+    if not provider.host and provider.transport == "tls":
+        raise _refused("transport", "only a relay has TLS from the first byte, not MX")
+    if not provider.host and provider.username:
+        raise _refused("username", "only a relay has a login, not MX")
+    clear = provider.transport == "tcp" and settings.starttls == "never"
+    if provider.username and clear and not settings.auth_without_tls:
+        raise _refused("username", "a login needs TLS or auth_without_tls, and starttls is never")
+
+
 def manner_of(
     provider: Provider, settings: SmtpSettings, config: SmtpConfig, hostname: str
 ) -> Manner:
@@ -62,3 +77,7 @@ def manner_of(
         reply_timeout_s=settings.reply_timeout_s,
         dot_timeout_s=settings.dot_timeout_s,
     )
+
+
+def _refused(field: str, why: str) -> InvalidError:
+    return InvalidError(f"{field}: {why}", field=field)

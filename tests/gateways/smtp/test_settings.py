@@ -137,13 +137,44 @@ def test_a_bounce_address_may_be_as_long_as_an_address() -> None:
     assert parse({"bounce_address": f"{local}@example.org"}).bounce_address
 
 
-def test_a_login_is_for_a_relay() -> None:
-    gateway = SmtpGateway(Config())
-    gateway.check(Provider(name="p", type="smtp", host="relay.example.org", username="us"))
-    gateway.check(Provider(name="p", type="smtp"))
-    with pytest.raises(InvalidError) as refused:
-        gateway.check(Provider(name="p", type="smtp", username="us"))
-    assert refused.value.field == "username"
+NEVER = {"starttls": "never"}
+
+
+@pytest.mark.parametrize(
+    ("row", "settings"),
+    [
+        ({"host": "relay.example.org", "username": "us"}, {}),
+        ({"host": "relay.example.org", "username": "us"}, {"starttls": "offer"}),
+        ({"host": "relay.example.org", "username": "us"}, {**NEVER, "auth_without_tls": True}),
+        # TLS was there before STARTTLS could be.
+        ({"host": "relay.example.org", "username": "us", "transport": "tls"}, NEVER),
+        ({"host": "relay.example.org"}, NEVER),
+        ({}, NEVER),
+    ],
+)
+def test_rows_that_mail_can_leave_by(row: dict[str, Any], settings: dict[str, Any]) -> None:
+    SmtpGateway(Config()).check(provider(settings, **row))
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "named"),
+    [
+        ({"username": "us"}, {}, "username: only a relay"),
+        ({"transport": "tls"}, {}, "transport: only a relay"),
+        ({"host": "relay.example.org", "transport": "udp"}, {}, "transport: one of tcp, tls"),
+        ({"host": "relay.example.org", "username": "us"}, NEVER, "username: a login needs TLS"),
+    ],
+)
+def test_what_no_connection_could_do_is_refused(
+    row: dict[str, Any], settings: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(InvalidError, match=named) as refused:
+        SmtpGateway(Config()).check(provider(settings, **row))
+    assert refused.value.field == named.split(":", maxsplit=1)[0]
+
+
+def provider(settings: dict[str, Any], **row: Any) -> Provider:
+    return Provider(**{"name": "p", "type": "smtp", "transport": "tcp", **row}, settings=settings)
 
 
 def test_short_keys_are_taken_with_a_warning() -> None:
