@@ -50,6 +50,7 @@ class SmppGateway:
         # Not from the start again after a restart: receipts of before may still come.
         self._reference = random.randrange(_REFERENCES)
         self._traffic: Traffic[SmppMessenger] = Traffic()
+        self._in_hand: set[int] = set()  # spools that are being delivered
 
     # --- life -------------------------------------------------------------------------------------
     async def run(
@@ -64,7 +65,8 @@ class SmppGateway:
     async def _serve(self, inbox: Inbox, ready: trio.Event, shut: trio.Event) -> None:
         """What has to end in order."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tracker.run, inbox, self._query, self._patience)
+            in_hand = self._in_hand.__contains__
+            nursery.start_soon(self._tracker.run, inbox, self._query, self._patience, in_hand)
             self._nursery = nursery
             ready.set()
             try:
@@ -142,7 +144,11 @@ class SmppGateway:
         if link is None:
             return results.trunk_failure("not_bound")
         messenger = SmppMessenger(order, link, progress, self._clock, self._take_references)
-        return await self._traffic.carry(messenger, self._converse(messenger, order))
+        self._in_hand.add(order.spool_id)
+        try:
+            return await self._traffic.carry(messenger, self._converse(messenger, order))
+        finally:
+            self._in_hand.discard(order.spool_id)
 
     async def _converse(self, messenger: SmppMessenger, order: Order) -> Fate:
         try:

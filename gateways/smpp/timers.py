@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -16,6 +16,12 @@ from gateways.smpp.records import Answer, ReceiptState
 
 ORPHAN_S = 3600.0
 """How long a receipt that matches nothing is kept."""
+
+IN_HAND_S = 5.0
+"""How often a message is looked at that is not all on its way yet."""
+
+InHand = Callable[[int], bool]
+"""Whether the parts of a spool are still leaving. Asked in the journal's thread."""
 
 _AT_ONCE = 500
 _PURGED_AT_ONCE = 2000
@@ -36,7 +42,11 @@ class Due(msgspec.Struct):
 
 
 def collect(
-    connection: sqlite3.Connection, now: int, retry_at: int, patience: Mapping[int, int]
+    connection: sqlite3.Connection,
+    now: int,
+    retry_at: int,
+    patience: Mapping[int, int],
+    in_hand: InHand,
 ) -> Due:
     """Everything that is due, up to a limit: then ``next_at`` is not later than ``now``.
 
@@ -46,8 +56,15 @@ def collect(
     bookings.purge(connection, now, _PURGED_AT_ONCE)
     bookings.forget_taken(connection, now)
     found = bookings.messages(connection, bookings.due_spools(connection, now, _AT_ONCE))
-    for parts in found.values():
-        _look(connection, parts, now, due, patience.get(parts[0].provider_id, 0))
+    for spool_id, parts in found.items():
+        _look(
+            connection,
+            parts,
+            now,
+            due,
+            patience=patience.get(parts[0].provider_id, 0),
+            in_hand=now + int(IN_HAND_S * 1000) if in_hand(spool_id) else 0,
+        )
     keys = [part.key for parts in due.decided for part in parts]
     bookings.advance(connection, keys, Progress.DECIDED, retry_at)
     due.orphans = bookings.forget_orphans(connection, now - int(ORPHAN_S * 1000))
@@ -56,31 +73,43 @@ def collect(
 
 
 def _look(
-    connection: sqlite3.Connection, parts: list[Part], now: int, due: Due, patience: int
+    connection: sqlite3.Connection,
+    parts: list[Part],
+    now: int,
+    due: Due,
+    *,
+    patience: int,
+    in_hand: int,
 ) -> None:
-    """One message of which a part is due: it is over, or a question, or looked at again later."""
-    late = [part for part in parts if part.due_at <= now]
-    end = max(part.closes_at for part in parts)
+    """One message of which a part is due: it is over, or a question, or looked at again later.
+
+    ``in_hand``: when to look again at one whose other parts have still to leave, else 0.
+    """
     progress = aggregate.progress(parts)
     if progress is Progress.CLOSED:
         purge_at = max(part.due_at for part in parts if part.progress == Progress.CLOSED)
         bookings.advance(connection, [part.key for part in parts], progress, purge_at)
         return
-    over = progress is Progress.DECIDED or now >= end
-    if not over and _nobody_knows(parts, late):
-        if patience > now:  # without a bind no receipt can come that tells
-            bookings.postpone(connection, [part.key for part in late], min(patience, end))
-            return
-        over = True
-    if over:
+    if progress is Progress.DECIDED:
         due.decided.append(parts)
         return
-    due.questions.extend(
-        part
-        for part in late
-        if part.state == State.ACCEPTED and part.flags & Flag.QUERY and part.id_key
-    )
-    bookings.postpone(connection, [part.key for part in late], end)
+    late = [part for part in parts if part.due_at <= now]
+    end = max(part.closes_at for part in parts)
+    over = now >= end or aggregate.verdict(parts) is not None
+    if over or _nobody_knows(parts, late):
+        # Without a bind no receipt can come that tells.
+        until = in_hand or (0 if over else min(patience, end))
+    else:
+        due.questions.extend(part for part in late if _may_ask(part))
+        until = end
+    if until > now:
+        bookings.postpone(connection, [part.key for part in late], until)
+    else:
+        due.decided.append(parts)
+
+
+def _may_ask(part: Part) -> bool:
+    return part.state == State.ACCEPTED and bool(part.flags & Flag.QUERY and part.id_key)
 
 
 def _nobody_knows(parts: Sequence[Part], late: Sequence[Part]) -> bool:

@@ -179,10 +179,19 @@ class Tracker:
         self._agenda.plan(due)
         return {spool_id: _fate(found.get(spool_id)) for spool_id in spool_ids}
 
-    async def run(self, inbox: Inbox, query: Query, patience: Patience = dict) -> None:
-        """Watch the clock until cancelled: unknown ones, silence, reports not taken, old rows."""
+    async def run(
+        self,
+        inbox: Inbox,
+        query: Query,
+        patience: Patience = dict,
+        in_hand: timers.InHand = lambda _: False,
+    ) -> None:
+        """Watch the clock until cancelled: unknown ones, silence, reports not taken, old rows.
+
+        Of what is ``in_hand`` nothing is given up: its sender will say what became of it.
+        """
         self._inbox = inbox
-        await self._agenda.run(functools.partial(self._round, query, patience))
+        await self._agenda.run(functools.partial(self._round, query, patience, in_hand))
 
     def statistics(self, provider_id: int | None = None) -> dict[str, Any]:
         """Counts since the start, of one provider or of all; queue of the journal with the latter.
@@ -272,7 +281,7 @@ class Tracker:
         for parts in messages:
             self._count(parts[0].provider_id, reports=1)
 
-    async def _round(self, query: Query, patience: Patience) -> int | None:
+    async def _round(self, query: Query, patience: Patience, in_hand: timers.InHand) -> int | None:
         """Everything that is due; returns when the next is."""
         now, again = self._agenda.now(), self._agenda.again()
         until = {
@@ -280,7 +289,7 @@ class Tracker:
         }
 
         def work(connection: sqlite3.Connection) -> timers.Due:
-            due = timers.collect(connection, now, again, until)
+            due = timers.collect(connection, now, again, until, in_hand)
             self._held = due.orphans > 0
             return due
 

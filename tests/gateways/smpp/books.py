@@ -108,6 +108,7 @@ class Books:
         self.asked: list[tuple[int, str, Address]] = []
         self.states: dict[str, ReceiptState] = {}
         self.patience: dict[int, float] = {}
+        self.in_hand: set[int] = set()
         self.tracker = Tracker(journal, clock, keep_s=keep_s)
 
     async def query(
@@ -151,7 +152,8 @@ async def opened(path: Path, nursery: trio.Nursery, **settings: Any) -> Books:
     await journal.open()
     books = Books(journal, **settings)
     await books.tracker.open()
-    nursery.start_soon(books.tracker.run, books.inbox, books.query, lambda: books.patience)
+    in_hand = books.in_hand.__contains__
+    nursery.start_soon(books.tracker.run, books.inbox, books.query, lambda: books.patience, in_hand)
     await trio.testing.wait_all_tasks_blocked()
     return books
 

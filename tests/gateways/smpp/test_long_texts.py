@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import trio
 
 from engine.model import Service, Spool
 from engine.results import Awaiting
+from gateways.smpp import timers
 from gateways.smpp.pdu import Pdu
 from tests.gateways.smpp.desk import Delivery, order_of, receipt_of, running
 from tests.gateways.smpp.faulty import Peer, faulty_smsc, submit_resp
 from tests.gateways.smpp.test_link_faults import provider_at
 
 TWO_PARTS = "x" * 200
+TRY_AGAIN = 0x08  # ESME_RSYSERR
 
 
 async def test_a_stop_between_the_answers_of_two_parts_leaves_the_message_open(
@@ -51,3 +54,28 @@ async def test_a_stop_between_the_answers_of_two_parts_leaves_the_message_open(
             assert fate.accepted_at is not None
             await node.provide(provider)
             assert (await node.inbox.result(1)).cause == "delivered"
+
+
+async def test_nothing_is_sent_again_while_its_other_part_has_still_to_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody saw the answer of the first part, and the second is refused for now."""
+    monkeypatch.setattr(timers, "IN_HAND_S", 0.1)
+
+    async def script(peer: Peer) -> None:
+        await peer.bind()
+        _, second = await peer.expect_submits(2)
+        await peer.send(submit_resp(second, TRY_AGAIN))
+        (again,) = await peer.expect_submits(1)
+        await peer.send(submit_resp(again, TRY_AGAIN))
+        await peer.serve()
+
+    async with faulty_smsc(script) as smsc, running(tmp_path) as node:
+        provider = provider_at(
+            smsc.port, unknown="at_least_once", response_timeout_s=0.1, unknown_wait_s=0.1
+        )
+        await node.provide(provider)
+        delivery = node.start(order_of(provider, TWO_PARTS))
+        assert (await node.inbox.result(1)).cause == "resent"
+        assert delivery.done.is_set()
+        assert len(smsc.peers[0].submits()) == 4

@@ -16,6 +16,7 @@ from engine.results import Awaiting, Blame, Reached, Result
 from gateways.smpp.aggregate import closes_at
 from gateways.smpp.records import ReceiptState, Segment
 from gateways.smpp.settings import SmppSettings
+from gateways.smpp.timers import IN_HAND_S
 from tests.gateways.smpp.books import (
     AGAIN,
     LIFE_S,
@@ -189,6 +190,24 @@ async def test_one_unknown_part_makes_the_message_unknown(
         await books.receive(receipt("1"))
         await later(SETTINGS.unknown_wait_s + 2)
         assert books.inbox.causes == [(1, "unknown")]
+
+
+@pytest.mark.parametrize("wait_s", [SETTINGS.unknown_wait_s, LIFE_S])
+async def test_nothing_is_given_up_while_its_other_parts_have_to_leave(
+    path: Path, autojump_clock: trio.testing.MockClock, wait_s: float
+) -> None:
+    message = parts(1, 2)
+    async with run(path) as books:
+        books.in_hand.add(1)
+        await books.send(message[0], segment(2), settings=AGAIN)
+        await books.lose(message[0], segment(2), settings=AGAIN)
+        await later(wait_s + 2)
+        assert books.inbox.causes == [(2, "resent")]
+        await books.send(message[1], settings=AGAIN)
+        await books.accept((message[1], "2"))
+        books.in_hand.clear()
+        await later(IN_HAND_S + 1)
+        assert books.inbox.causes == [(2, "resent"), (1, "resent")]
 
 
 @pytest.mark.parametrize(
