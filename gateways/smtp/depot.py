@@ -127,10 +127,11 @@ class Depot:
         ]
 
     def _freed(self, domain: str) -> None:
-        if domain in self._hungry:  # it had its turn
-            self._hungry[domain] = self._hungry.pop(domain)
-        self._make_room()
         pool = self._pools.get(domain)
+        if pool is not None and pool.hungry:  # it had its turn, or a mail was put back
+            self._hungry.pop(domain, None)
+            self._hungry[domain] = pool
+        self._make_room()
         if pool is not None and pool.quiet:
             del self._pools[domain]
 

@@ -101,6 +101,10 @@ class Pool:
         """Take mails; never blocks. Where no connection can be made now, they are answered so."""
         self._queue.extend(Waiting(parcel) for parcel in parcels)
         self.grow()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Have the queue looked through as long as there is one."""
         if self._queue and self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
@@ -109,8 +113,7 @@ class Pool:
         now, self._sweeper = time.monotonic(), None
         while self._queue and self._queue[0].parcel.not_after <= now:
             self._tell_late(self._queue.popleft())
-        if self._queue:
-            self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+        self._watch()
 
     def drop(self, parcel_ids: Iterable[int]) -> None:
         """Give up: what waits has not left, what is under way may have (``Answer.left``)."""
@@ -350,6 +353,7 @@ class Pool:
             if route is not None:
                 self._avoid[route] = time.monotonic() + AVOID_S
             self._queue.appendleft(one)
+            self._watch()
             return
         self.delivered += told.left and told.how is How.REPLY
         self._tell(msgspec.structs.replace(told, tries=one.tries))

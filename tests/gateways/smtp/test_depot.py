@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
+import msgspec
 import pytest
 import trio
 
+from gateways.smtp import pool as pools
 from gateways.smtp.mxorder import NoRoute
 from gateways.smtp.records import At, How
-from tests.gateways.smtp.crossing import PROVIDER_ID, crossing, direct, facts, subjects, to
-from tests.gateways.smtp.faulty import Peer, Script, drop, faulty_mta, hold
+from tests.gateways.smtp.crossing import (
+    PROVIDER_ID,
+    Desk,
+    crossing,
+    direct,
+    facts,
+    subjects,
+    to,
+)
+from tests.gateways.smtp.faulty import (
+    Act,
+    FaultyMta,
+    Peer,
+    Script,
+    drop,
+    faulty_mta,
+    hold,
+    in_turn,
+)
 
 
 async def test_each_domain_has_its_own_hosts() -> None:
@@ -117,3 +137,53 @@ async def test_pools_of_domains_that_have_nothing_are_forgotten() -> None:
             while desk.pools()["pools"]:  # each goes with its last connection
                 await trio.lowlevel.checkpoint()
         assert [peer.lines[-1] for peer in mta.peers] == ["QUIT"] * 20
+
+
+async def put_back(desk: Desk, tried: FaultyMta, after_s: float) -> None:
+    """Mail 1 is at MAIL, its time over in so many seconds, and another domain wants the place."""
+    one = msgspec.structs.replace(to("a.example", 1), not_after=time.monotonic() + after_s)
+    desk.bridge.send(PROVIDER_ID, [one])
+    await (await tried.peer()).event("MAIL").wait()
+    desk.bridge.send(PROVIDER_ID, [to("b.example", 2)])
+    await desk.handed_over()
+
+
+def closing(go: trio.Event) -> Act:
+    async def act(peer: Peer) -> None:
+        await go.wait()
+        await peer.say("421 4.3.2 closing")
+
+    return act
+
+
+async def test_a_mail_that_has_to_be_tried_again_gets_a_place_again() -> None:
+    """Another domain takes the place first; nothing else comes for this one."""
+    go = trio.Event()
+    script: Script = {"MAIL": in_turn(closing(go), "250 ok")}
+    async with faulty_mta(script) as one, faulty_mta() as two, crossing() as desk:
+        routes = {"a.example": [one.port], "b.example": [two.port]}
+        direct(desk, routes, connections=1, connections_all=1, idle_s=0.01)
+        await put_back(desk, one, after_s=20)
+        go.set()
+        answers = await desk.wait(2)
+        assert [(each.id, each.code, each.tries) for each in answers] == [(2, 250, 1), (1, 250, 2)]
+
+
+async def test_a_mail_that_has_to_be_tried_again_is_given_up_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the place it had does not come free."""
+    monkeypatch.setattr(pools, "SWEEP_S", 0.01)
+    go = trio.Event()
+    script: Script = {"MAIL": closing(go)}
+    async with faulty_mta(script) as one, faulty_mta({"DOT": hold}) as two, crossing() as desk:
+        routes = {"a.example": [one.port], "b.example": [two.port]}
+        direct(desk, routes, connections=1, connections_all=1, dot_timeout_s=50.0)
+        await put_back(desk, one, after_s=2)
+        pool = desk.bridge._depots[PROVIDER_ID]._pools["a.example"]
+        with trio.fail_after(60):
+            while pool._sweeper is not None:  # its queue is empty
+                await trio.lowlevel.checkpoint()
+        go.set()
+        late = (await desk.wait(1))[0]
+        assert (late.id, late.at, late.how, late.tries) == (1, At.ROUTE, How.TIMEOUT, 1)
