@@ -7,6 +7,7 @@ frame is small. Limits are set before the first mail is touched; whatever is ove
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import struct
@@ -25,6 +26,7 @@ MAX_FRAME = 32_000_000
 """Two texts of a million characters with four octets each, and what comes with them."""
 
 _MAX_FILES_OPEN = 32
+_NO_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,10 +45,11 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """``error`` "" = it was read; else why not."""
+    """``error`` "" = it was read; else why not. ``ours``: for no fault of the mail."""
 
     parsed: Parsed | None = None
     error: str = ""
+    ours: bool = False
 
 
 def main() -> None:
@@ -105,6 +108,8 @@ def _answer(request: Request) -> Answer:
         return Answer(read(Path(request.raw).read_bytes(), save, guessed))
     except MemoryError:
         return Answer(error="memory")
+    except OSError as error:
+        return Answer(error=type(error).__name__, ours=error.errno in _NO_DISK)
     except Exception as error:  # noqa: BLE001 - a mail that breaks its reader is unreadable, no more
         return Answer(error=type(error).__name__)
 

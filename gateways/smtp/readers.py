@@ -1,15 +1,18 @@
 """The processes that read strangers' mail: kept warm, one mail at a time each, replaced when ill.
 
 Whatever a mail does to its reader (time, memory, a crash) is that mail's own fate; the next one
-finds a new process. Cancelling a read kills the process and returns when it is gone.
+finds a new process. Where it may have been the machine's doing, the mail has two tries more.
+Cancelling a read kills the process and returns when it is gone.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,13 @@ MAX_WAITING = 100
 WAIT_S = 60.0
 """How long one of them waits."""
 
+MAX_LOST = 1_000
+"""Mails that lost their reader and are known for it."""
+
 MAILS_PER_PROCESS = 200
+_TRIES = 3  # of a mail that loses its reader
+_DIED_S = 1.0  # how long a process that said no more may take to be dead
+_CPU_SHARE = 0.5  # of ``read_timeout_s``: what only waits its turn does not use it up
 _RAW = "raw"
 _FILE_FACTOR = 2  # a file may be this much bigger than the biggest mail; decoding only shrinks
 _MODULE = "gateways.smtp.reader"
@@ -41,6 +50,10 @@ class _BrokenError(Exception):
     """The process is gone, or answers what is no answer."""
 
 
+class _LostError(UnavailableError):
+    """The reader was lost over the mail: that may be the mail's doing, or the machine's."""
+
+
 class Readers:
     """``run`` owns the processes; ``read`` may be called while it runs."""
 
@@ -48,6 +61,7 @@ class Readers:
         self._config = config
         self._jobs: trio.MemorySendChannel[_Job] | None = None
         self._counts: Counter[str] = Counter()
+        self._lost = _Lost()
         self._waiting = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -68,7 +82,7 @@ class Readers:
         """Read a mail; its files are at ``scratch``, named by their index, when this returns.
 
         ``InvalidError``: it is too big, or not readable within the limits. ``UnavailableError``: no
-        process has time for it.
+        process has time for it, or what kept it from being read may have been ours.
         """
         if len(raw) > self._config.max_message_bytes:
             raise InvalidError("the mail is too big")
@@ -80,6 +94,10 @@ class Readers:
             job = _Job(Request(str(path), str(scratch)))
             await self._hand_over(job)
             return await job.outcome()
+        except _LostError as error:
+            if await trio.to_thread.run_sync(self._lost.times, raw) >= _TRIES:
+                raise InvalidError(str(error)) from None
+            raise
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(lambda: path.unlink(missing_ok=True))
@@ -113,6 +131,22 @@ class Readers:
     def statistics(self) -> dict[str, Any]:
         """Mails that wait; how many were read, how many ended their process and how."""
         return {"waiting": self._waiting, **self._counts}
+
+
+class _Lost:
+    """How often a mail lost its reader, of the last of them."""
+
+    def __init__(self) -> None:
+        self._times: dict[bytes, int] = {}
+
+    def times(self, raw: bytes) -> int:
+        """Once more; how often that makes it."""
+        digest = blake2b(raw, digest_size=16).digest()
+        times = self._times.pop(digest, 0) + 1
+        self._times[digest] = times  # the newest at the end
+        if len(self._times) > MAX_LOST:
+            del self._times[next(iter(self._times))]
+        return times
 
 
 class _Job:
@@ -182,14 +216,17 @@ class _Seat:
             with trio.fail_after(self._config.read_timeout_s):
                 answer = await self._asked(request)
         except trio.TooSlowError:
-            raise self._unreadable("time") from None
+            raise _LostError(self._unreadable("time")) from None
         except _BrokenError:
-            raise self._unreadable("broken") from None
+            if await self._used_up():
+                raise InvalidError(self._unreadable("cpu")) from None
+            raise _LostError(self._unreadable("broken")) from None
         finally:
             if answer is None or answer.error:
                 await self.clear()
         if answer.parsed is None:
-            raise self._unreadable(answer.error)
+            words = self._unreadable(answer.error)
+            raise UnavailableError(words) if answer.ours else InvalidError(words)
         self._counts["read"] += 1
         return answer.parsed
 
@@ -206,10 +243,17 @@ class _Seat:
                 if pipe is not None:
                     await trio.aclose_forcefully(pipe)
 
-    def _unreadable(self, cause: str) -> InvalidError:
+    def _unreadable(self, cause: str) -> str:
         self._counts[f"unreadable_{cause}"] += 1
         log.warning("smtp.reader_replaced", cause=cause)
-        return InvalidError(f"the mail is not readable within the limits ({cause})")
+        return f"the mail is not readable within the limits ({cause})"
+
+    async def _used_up(self) -> bool:
+        """Whether the process ended because its processor time was over."""
+        assert self._process is not None  # noqa: S101 - ``warm`` was asked
+        with trio.move_on_after(_DIED_S):
+            await self._process.wait()
+        return self._process.returncode == -signal.SIGXCPU
 
     async def _asked(self, request: Request) -> Answer:
         process = self._process
@@ -240,7 +284,7 @@ class _Seat:
         config = self._config
         limits = Limits(
             memory_bytes=config.read_memory_bytes,
-            cpu_s=int(config.read_timeout_s) + 1,
+            cpu_s=int(config.read_timeout_s * _CPU_SHARE),
             file_bytes=_FILE_FACTOR * config.max_message_bytes,
         )
         return await trio.lowlevel.open_process(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -131,11 +133,78 @@ async def test_time_is_bounded_and_the_next_mail_is_read(
 ) -> None:
     async with reading(read_timeout_s=3.0) as readers:
         before = children()
-        with pytest.raises(InvalidError, match="time"):
+        with pytest.raises(UnavailableError, match="time"):
             await readers.read(GOOD, scratch)
         assert not before & children()
         silent()
         await good(readers, scratch)
+
+
+async def test_a_mail_that_takes_its_time_again_and_again_is_refused(
+    silent: object, scratch: Path
+) -> None:
+    """Twice it may have been ours: a machine that swaps, or is paused."""
+    async with reading(read_timeout_s=0.2) as readers:
+        for error in (UnavailableError, UnavailableError, InvalidError):
+            with pytest.raises(error, match="time"):
+                await readers.read(GOOD, scratch)
+        with pytest.raises(UnavailableError, match="time"):
+            await readers.read(GOOD + b"another", scratch)
+        assert readers.statistics()["unreadable_time"] == 4
+
+
+async def test_a_reader_that_is_paused_from_outside_costs_no_mail(tmp_path: Path) -> None:
+    async with reading(read_timeout_s=3.0) as readers:
+        await good(readers, tmp_path)
+        [process] = children()
+        os.kill(process, signal.SIGSTOP)
+        with pytest.raises(UnavailableError):
+            await readers.read(GOOD, tmp_path)
+        await good(readers, tmp_path)
+
+
+async def test_a_reader_that_is_killed_from_outside_costs_no_mail(
+    silent: Callable[[], None], scratch: Path
+) -> None:
+    async def read(readers: Readers) -> None:
+        with pytest.raises(UnavailableError, match="broken"):
+            await readers.read(GOOD, scratch)
+
+    async with reading() as readers:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, readers)
+            await _busy(readers, scratch)
+            [process] = children()
+            os.kill(process, signal.SIGKILL)
+        silent()
+        await good(readers, scratch)
+
+
+async def test_what_uses_up_its_processor_time_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "burner.py").write_text(
+        "import resource, sys\nsys.stdin.buffer.read(4)\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (1, 9))\n"
+        "while True:\n    pass\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(module, "_MODULE", "burner")
+    async with reading() as readers:
+        with pytest.raises(InvalidError, match="cpu"):
+            await readers.read(GOOD, tmp_path)
+
+
+async def test_of_mails_that_lost_their_reader_the_last_ones_are_known(
+    silent: object, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_LOST", 2)
+    async with reading(read_timeout_s=0.2) as readers:
+        for mail_ in (b"1", b"2", b"1", b"3", b"2", b"3", b"2"):
+            with pytest.raises(UnavailableError):
+                await readers.read(mail_, scratch)
+        with pytest.raises(InvalidError):
+            await readers.read(b"2", scratch)
 
 
 async def test_a_cancelled_read_ends_its_process(silent: Callable[[], None], scratch: Path) -> None:
@@ -215,8 +284,9 @@ async def test_what_is_no_answer_replaces_the_process(
     real = module._MODULE
     monkeypatch.setattr(module, "_MODULE", "babbler")
     async with reading() as readers:
-        with pytest.raises(InvalidError, match="broken"):
-            await readers.read(GOOD, tmp_path)
+        for error in (UnavailableError, UnavailableError, InvalidError):
+            with pytest.raises(error, match="broken"):
+                await readers.read(GOOD, tmp_path)
         monkeypatch.setattr(module, "_MODULE", real)
         await good(readers, tmp_path)
 
@@ -288,3 +358,34 @@ def test_what_breaks_the_reading_is_an_answer(
     assert answered(scratch / "none").error == "FileNotFoundError"
     monkeypatch.setattr(reader, "read", exhausted)
     assert answered(raw).error == "memory"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EFBIG])
+def test_a_full_disk_is_no_fault_of_the_mail(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """But a file of it that is too big is."""
+
+    def failing(*_: object) -> Parsed:
+        raise OSError(number, "as the disk says")
+
+    (scratch / "raw").write_bytes(GOOD)
+    monkeypatch.setattr(reader, "read", failing)
+    answer = reader._answer(Request(str(scratch / "raw"), str(scratch)))
+    assert answer.ours == (number != errno.EFBIG)
+
+
+async def test_a_mail_that_a_full_disk_kept_from_being_read_is_put_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = msgspec.msgpack.encode(Answer(error="OSError", ours=True))
+    (tmp_path / "full.py").write_text(
+        "import sys\nsys.stdin.buffer.read(4)\n"
+        f"sys.stdout.buffer.write({LENGTH.pack(len(answer)) + answer!r})\nsys.stdout.flush()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(module, "_MODULE", "full")
+    async with reading() as readers:
+        for _ in range(4):
+            with pytest.raises(UnavailableError, match="OSError"):
+                await readers.read(GOOD, tmp_path)
