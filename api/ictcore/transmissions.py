@@ -298,6 +298,8 @@ async def _with_new_contact(
 ) -> Transmission:
     # What could still be refused is asked first, so that no contact is left over.
     ask.who.require("transmission_create")
+    if not transmission.program_id:
+        raise InvalidError("program_id is missing", field="program_id")
     await ask.engine.catalog.visible(ask.who, Program, transmission.program_id)
     contact = await ask.engine.catalog.create(ask.who, Contact(**person))
     return msgspec.structs.replace(transmission, contact_id=contact.id)

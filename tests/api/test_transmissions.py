@@ -111,6 +111,19 @@ async def test_transmissions_filter_edit_and_go(node: Node) -> None:
     assert (await node.client.get("/spools/1/status")).status_code == 404
 
 
+@pytest.mark.parametrize(
+    "receiver", [{"phone": "1"}, {"email": "ann@example.net"}, {"contact_id": 1}, {}]
+)
+async def test_a_program_that_is_not_named_is_said_first(
+    node: Node, receiver: dict[str, Any]
+) -> None:
+    """412 (specs/ictcore.md §1.5), and no contact is made for nothing."""
+    response = await node.client.post("/transmissions", json=receiver)
+    assert response.status_code == 412
+    assert response.json()["error"]["message"] == "program_id is missing"
+    assert (await node.client.get("/contacts")).json() == []
+
+
 async def test_results_are_told_by_every_name_they_have(node: Node) -> None:
     await provider(node.client, digits="7")
     program = await made_program(node.client)
