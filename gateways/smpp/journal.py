@@ -66,6 +66,8 @@ SCHEMA: tuple[str, ...] = (
     CREATE INDEX taken_keys ON taken (low, high);
     CREATE INDEX taken_due ON taken (due_at);
     """,
+    # 4: receipts that match nothing go by their age.
+    "CREATE INDEX orphan_age ON orphan (received_at);",
 )
 """One script per version of the file, in order: to extend, add another at the end."""
 

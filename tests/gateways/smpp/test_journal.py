@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,7 +17,13 @@ from engine.clock import now
 from engine.errors import ConflictError, UnavailableError
 from engine.results import Awaiting, Result
 from engine.store.journal import connect
-from gateways.smpp.bookings import by_ids, due_spools, unknown_by_references
+from gateways.smpp.bookings import (
+    by_ids,
+    claim_orphans,
+    due_spools,
+    forget_orphans,
+    unknown_by_references,
+)
 from gateways.smpp.journal import SCHEMA, Journal
 from gateways.smpp.tracker import Tracker
 from tests.gateways.smpp.books import PROVIDER, SETTINGS, answer, receipt, segment
@@ -192,26 +198,56 @@ async def test_a_file_that_is_none_is_refused(path: Path) -> None:
         await Journal(path).open()
 
 
+@pytest.mark.parametrize("version", range(1, len(SCHEMA)))
+def test_a_file_of_an_older_run_has_the_same_ways_to_a_row(path: Path, version: int) -> None:
+    connect(path, SCHEMA[:version]).close()
+    older, newer = connect(path, SCHEMA), connect(path.with_name("new.db"), SCHEMA)
+    layout = "SELECT sql FROM sqlite_schema ORDER BY name"
+    assert older.execute(layout).fetchall() == newer.execute(layout).fetchall()
+    older.close()
+    newer.close()
+
+
+def plans_of(connection: sqlite3.Connection, *calls: Callable[[], object]) -> list[str]:
+    """How SQLite goes about what these calls ask of it."""
+    explained: list[str] = []
+    connection.set_trace_callback(explained.append)
+    for call in calls:
+        call()
+    connection.set_trace_callback(None)
+    asked = [it for it in explained if it.startswith(("SELECT", "DELETE"))]
+    return [
+        row[3] for it in asked for row in connection.execute(f"EXPLAIN QUERY PLAN {it}").fetchall()
+    ]
+
+
 def test_the_ways_to_a_row_have_an_index(path: Path) -> None:
     connection = connect(path, SCHEMA)
-    plans: list[str] = []
-
-    def explain(statement: str) -> None:
-        if statement.startswith("SELECT"):
-            explained.append(statement)
-
-    explained: list[str] = []
-    connection.set_trace_callback(explain)
-    by_ids(connection, 1, ["x"])
-    unknown_by_references(connection, 1, [5])
-    due_spools(connection, 1, 5)
-    connection.set_trace_callback(None)
-    for statement in explained:
-        plans += [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+    plans = plans_of(
+        connection,
+        lambda: by_ids(connection, 1, ["x"]),
+        lambda: unknown_by_references(connection, 1, [5]),
+        lambda: due_spools(connection, 1, 5),
+    )
     connection.close()
     for index in ("segment_of_id", "segment_unknown", "segment_due"):
         assert any(f"SEARCH segment USING INDEX {index}" in plan for plan in plans), plans
     assert not any(plan.startswith("SCAN segment") for plan in plans), plans
+
+
+def test_no_receipt_that_matches_nothing_is_looked_at_for_another(path: Path) -> None:
+    connection = connect(path, SCHEMA)
+    plans = plans_of(
+        connection, lambda: claim_orphans(connection, 1, id_keys=["x"], references=[5])
+    )
+    aged = plans_of(connection, lambda: forget_orphans(connection, 1))
+    connection.close()
+    assert {plan for plan in plans if " orphan" in plan} == {
+        "SEARCH orphan USING INTEGER PRIMARY KEY (rowid=?)",
+        "SEARCH orphan USING COVERING INDEX orphan_of_id (provider_id=? AND id_key=?)",
+        "SEARCH orphan USING COVERING INDEX orphan_of_reference (provider_id=? AND reference=?)",
+    }
+    assert "SEARCH orphan USING INDEX orphan_age (received_at<?)" in aged
 
 
 # --- kill -9 -------------------------------------------------------------------------------------
