@@ -11,7 +11,6 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from sqlite3 import Connection
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -20,6 +19,8 @@ import trio
 from engine.errors import UnavailableError
 from engine.model import Provider
 from engine.store.journal import Journal
+from gateways.smtp import bookmarks
+from gateways.smtp.bookmarks import Place, mailbox_of
 from gateways.smtp.intake import NOBODY, PUT_OFF, TAKEN, Reply
 from gateways.smtp.mailbox import LoginRefusedError, Mailbox, MailboxError
 from gateways.smtp.settings import ImapSettings
@@ -122,7 +123,8 @@ class ImapPoller:
         return await trio.to_thread.run_sync(work, limiter=self._thread, abandon_on_cancel=True)
 
     async def _take_new(self, box: Mailbox) -> None:
-        last = await self._journal.read(lambda tx: _last(tx, self._provider.id, box.uidvalidity))
+        place = self._place(box)
+        last = await self._journal.write(lambda tx: bookmarks.opened(tx, place))
         mails = box.newer(last)
         while (found := await self._in_thread(lambda: next(mails, None))) is not None:
             uid, size = found
@@ -167,8 +169,11 @@ class ImapPoller:
         return None
 
     async def _book(self, box: Mailbox, uid: int) -> None:
-        values = (self._provider.id, box.uidvalidity, uid)
-        await self._journal.write(lambda tx: _booked(tx, values))
+        place = self._place(box)
+        await self._journal.write(lambda tx: bookmarks.book(tx, place, uid))
+
+    def _place(self, box: Mailbox) -> Place:
+        return Place(self._provider.id, mailbox_of(self._settings), box.uidvalidity)
 
     def statistics(self) -> dict[str, Any]:
         """Mails seen, what became of them, what is wrong now."""
@@ -215,17 +220,3 @@ def _fields(raw: bytes) -> dict[str, list[str]]:
                 value.decode("utf-8", "replace").strip()
             )
     return fields
-
-
-def _last(tx: Connection, provider_id: int, uidvalidity: int) -> int:
-    """The last UID that is done; 0 where the server has given all of them anew (§2.3.1.1)."""
-    row = tx.execute(
-        "SELECT uid FROM imap WHERE provider_id = ? AND uidvalidity = ?", (provider_id, uidvalidity)
-    ).fetchone()
-    return int(row[0]) if row else 0
-
-
-def _booked(tx: Connection, values: tuple[int, int, int]) -> None:
-    tx.execute(
-        "INSERT OR REPLACE INTO imap (provider_id, uidvalidity, uid) VALUES (?, ?, ?)", values
-    )

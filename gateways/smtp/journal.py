@@ -29,6 +29,19 @@ SCHEMA: tuple[str, ...] = (
         uid INTEGER NOT NULL
     );
     """,
+    # 2. A provider may have another mailbox now; "" = read before that was written down.
+    """
+    CREATE TABLE imap_each (
+        provider_id INTEGER NOT NULL,
+        mailbox TEXT NOT NULL,
+        uidvalidity INTEGER NOT NULL,
+        uid INTEGER NOT NULL,
+        PRIMARY KEY (provider_id, mailbox)
+    ) WITHOUT ROWID;
+    INSERT INTO imap_each SELECT provider_id, '', uidvalidity, uid FROM imap;
+    DROP TABLE imap;
+    ALTER TABLE imap_each RENAME TO imap;
+    """,
 )
 """One script per version of the file, in order: to extend, add another at the end."""
 

@@ -7,7 +7,9 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 import trio
 from hypothesis import given
@@ -15,15 +17,18 @@ from hypothesis import strategies as st
 
 from engine.errors import UnavailableError
 from engine.model import Provider
+from engine.store.journal import connect as journal_file
+from gateways.smtp.bookmarks import mailbox_of
 from gateways.smtp.imap import ImapPoller, addresses_of, sender_of
 from gateways.smtp.intake import NOBODY, PUT_OFF, TAKEN, UNREADABLE, Reply
-from gateways.smtp.journal import Journal
+from gateways.smtp.journal import SCHEMA, Journal
 from gateways.smtp.mailbox import LoginRefusedError, MailboxError
 from gateways.smtp.settings import ImapSettings
 from tests.support import LOCALHOST
 from tests.support.mail.dovecot import Dovecot, dovecot
 
-ALICE, USER, PASSWORD = "alice@example.org", "box", "s3cret"
+ALICE, USER, OTHER, PASSWORD = "alice@example.org", "box", "other", "s3cret"
+HERS = ImapSettings(host="imap.example.org", username=USER, password=PASSWORD)
 DEADLINE_S = 30.0
 BIG = 10_000
 
@@ -55,9 +60,9 @@ def _mail(subject: str, *, to: str = ALICE, size: int = 0) -> bytes:
     return head.encode() + b"x" * size + b"\r\n"
 
 
-def _put(server: Dovecot, *mails: bytes, folder: str = "INBOX") -> None:
+def _put(server: Dovecot, *mails: bytes, folder: str = "INBOX", user: str = USER) -> None:
     with imaplib.IMAP4(LOCALHOST, server.port, timeout=DEADLINE_S) as client:
-        client.login(USER, PASSWORD)
+        client.login(user, PASSWORD)
         for mail in mails:
             assert client.append(folder, "", "", mail)[0] == "OK"
 
@@ -107,8 +112,8 @@ class Box:
         with trio.fail_after(DEADLINE_S):
             await self.poller(**fields).look()
 
-    async def put(self, *mails: bytes) -> None:
-        await trio.to_thread.run_sync(_put, self.server, *mails)
+    async def put(self, *mails: bytes, **where: str) -> None:
+        await trio.to_thread.run_sync(lambda: _put(self.server, *mails, **where))
 
     async def flags(self, folder: str = "INBOX") -> list[bytes]:
         return await trio.to_thread.run_sync(_flags, self.server, folder)
@@ -122,7 +127,7 @@ def _provider() -> Provider:
 async def box(tmp_path: Path) -> AsyncIterator[Box]:
     journal = Journal(tmp_path / "journal.db")
     await journal.open()
-    async with dovecot(tmp_path / "dovecot", {USER: PASSWORD}) as server:
+    async with dovecot(tmp_path / "dovecot", dict.fromkeys((USER, OTHER), PASSWORD)) as server:
         yield Box(server, Gate(), journal)
     await journal.aclose()
 
@@ -230,6 +235,42 @@ async def test_new_uids_show_all_again(box: Box) -> None:
         await box.look(folder="Other", after="seen")
 
     assert box.gate.subjects() == [b"one", b"one"]
+
+
+@pytest.mark.parametrize("other", [{"username": OTHER}, {"folder": "Other"}], ids=str)
+async def test_another_mailbox_is_read_from_its_beginning(box: Box, other: dict[str, str]) -> None:
+    """Servers may give every mailbox the same UIDVALIDITY: some give 1 to all."""
+    user, folder = other.get("username", USER), other.get("folder", "INBOX")
+    await box.server.set_uidvalidity(USER, "INBOX", 1)
+    await box.server.set_uidvalidity(user, folder, 1)
+    await box.put(_mail("one"), _mail("two"))
+    await box.put(_mail("three"), user=user, folder=folder)
+    await box.look(after="seen")
+    await box.look(after="seen", **other)
+    assert box.gate.subjects() == [b"one", b"two", b"three"]
+
+    # What was read before the change is not read again after it was taken back.
+    await box.put(_mail("four"))
+    await box.look(after="seen")
+    await box.look(after="seen", **other)
+    assert box.gate.subjects() == [b"one", b"two", b"three", b"four"]
+
+
+async def test_a_mailbox_of_the_release_before_is_read_on(box: Box, tmp_path: Path) -> None:
+    """Its journal did not say which mailbox it was: the one of the settings, from now on."""
+    for folder in ("INBOX", "Other"):
+        await box.server.set_uidvalidity(USER, folder, 1)
+        await box.put(_mail(f"{folder} one"), _mail(f"{folder} two"), folder=folder)
+    old = journal_file(tmp_path / "old.db", SCHEMA[:1])
+    old.execute("INSERT INTO imap (provider_id, uidvalidity, uid) VALUES (7, 1, 1)")
+    old.close()
+    box.journal = Journal(tmp_path / "old.db")
+    await box.journal.open()
+    await box.look(after="seen")
+    await box.look(after="seen", folder="Other")
+    await box.journal.aclose()
+
+    assert box.gate.subjects() == [b"INBOX two", b"Other one", b"Other two"]
 
 
 async def test_a_kill_before_it_was_booked_shows_it_to_the_intake_again(box: Box) -> None:
@@ -359,6 +400,31 @@ async def test_failures_are_waited_for_longer_each_time(
     assert [round(wait / 5 / 2**n, 0) for n, wait in enumerate(waits[:6])] == [1.0] * 6
     assert 240 <= waits[8] <= 360
     assert waits[9:] == [5.0, 900.0]
+
+
+# --- which mailbox ---
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"host": "IMAP.Example.org"},
+        {"folder": "inbox"},
+        {"port": 993},
+        {"port": 143, "tls": "starttls"},  # two doors to one server
+        {"password": "another", "poll_s": 5.0, "after": "seen", "verify_tls": False},
+    ],
+    ids=str,
+)
+def test_what_leads_to_the_same_mailbox(same: dict[str, Any]) -> None:
+    assert mailbox_of(msgspec.structs.replace(HERS, **same)) == mailbox_of(HERS)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"host": "imap.example.net"}, {"username": "Box"}, {"folder": "Spam"}, {"port": 1143}],
+    ids=str,
+)
+def test_what_leads_to_another_mailbox(other: dict[str, Any]) -> None:
+    assert mailbox_of(msgspec.structs.replace(HERS, **other)) != mailbox_of(HERS)
 
 
 # --- headers --------------------------------------------------------------------------------------

@@ -116,6 +116,14 @@ class Dovecot:
         users[user] = "{PLAIN}" + password
         self._write(users)
 
+    async def set_uidvalidity(self, user: str, folder: str, uidvalidity: int) -> None:
+        """Of a folder, which is made where it is not there."""
+        config = ["doveadm", "-c", str(self._own / "dovecot.conf"), "mailbox"]
+        create, update = [*config, "create"], [*config, "update"]
+        if folder != "INBOX":
+            await trio.run_process([*create, "-u", user, folder])
+        await trio.run_process([*update, "-u", user, "--uid-validity", str(uidvalidity), folder])
+
     def _write(self, users: Mapping[str, str]) -> None:
         (self._own / "users").write_text("".join(f"{u}:{p}\n" for u, p in users.items()))
 
