@@ -69,9 +69,9 @@ class _Account:
                 del self.domains[parcel.domain]
         return parcel
 
-    def credits(self, domain: str) -> int:
+    def credits(self, domain: str | None) -> int:
         room = self.in_all - len(self.parcels)
-        if self.direct:
+        if self.direct and domain is not None:
             room = min(room, self.per_domain - self.domains[domain])
         return 0 if self.closing else max(0, room)
 
@@ -132,8 +132,11 @@ class Bridge:
         if account.closing and not account.parcels:
             self._accounts.pop(provider_id, None)
 
-    def credits(self, provider_id: int, domain: str) -> int:
-        """How many more parcels of this domain it takes now; a relay is one domain."""
+    def credits(self, provider_id: int, domain: str | None = None) -> int:
+        """How many more parcels of this domain it takes now; a relay is one domain.
+
+        None: of all domains together.
+        """
         account = self._accounts.get(provider_id)
         return 0 if account is None else account.credits(domain)
 

@@ -15,6 +15,7 @@ from engine.results import Fate, Result, ResultRow
 from gateways.smtp.books import Flag
 from gateways.smtp.compose import Blueprint, Envelope
 from gateways.smtp.dkim import Signer
+from gateways.smtp.press import PressJob
 from gateways.smtp.records import Answer, Parcel
 from gateways.smtp.settings import SmtpSettings
 
@@ -83,3 +84,16 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
         """It is given up before it left; who waits is told ``result``."""
         self.place, self.fate = Place.WITHDRAWN, result
         self.done.set()
+
+
+def press_job(job: Job) -> PressJob:
+    """What is needed to fill it in."""
+    return PressJob(
+        message=job.message,
+        envelope=job.envelope,
+        blueprint=job.blueprint,
+        signers=job.signers,
+        parcel_id=job.id,
+        spool_id=job.spool_id,
+        not_after=job.not_after,
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -21,7 +22,7 @@ from engine.results import Result
 from gateways.smtp import results
 from gateways.smtp.brake import Brake
 from gateways.smtp.dkim import Signer
-from gateways.smtp.jobs import Job, Place
+from gateways.smtp.jobs import Job, Place, press_job
 from gateways.smtp.press import PressJob
 from gateways.smtp.records import Parcel
 from gateways.smtp.settings import SmtpSettings
@@ -40,8 +41,8 @@ _TOP = 10
 class Wire(Protocol):
     """The bridge as a lane sees it (``gateways.smtp.bridge.Bridge``)."""
 
-    def credits(self, provider_id: int, domain: str) -> int:
-        """How many more of this domain it takes now."""
+    def credits(self, provider_id: int, domain: str | None = None) -> int:
+        """How many more of this domain, or of all together, it takes now."""
         ...
 
     def send(self, provider_id: int, parcels: Sequence[Parcel]) -> None:
@@ -199,7 +200,7 @@ class Lane:
                 await self._to_press.wait()
                 continue
             self._pressing.update(jobs)
-            parcels = await self._press.fill([_press_job(job) for job in jobs])
+            parcels = await self._press.fill([press_job(job) for job in jobs])
             for job, parcel in zip(jobs, parcels, strict=True):
                 self._filled(job, parcel)
             self._to_send.set()
@@ -260,9 +261,13 @@ class Lane:
 
     def _take_ready(self) -> list[Job]:
         taken: list[Job] = []
+        credit = partial(self._wire.credits, self.provider.id)
+        in_all = credit() - sum(self._unbooked.values())
         for key in list(self._ready):
+            if len(taken) >= in_all:
+                break  # those not looked at are the first next time
             queue = self._ready.pop(key)
-            room = self._wire.credits(self.provider.id, key) - self._unbooked[key]
+            room = min(credit(key) - self._unbooked[key], in_all - len(taken))
             before = len(queue)
             while queue and room > 0:
                 job = queue.popleft()
@@ -368,18 +373,6 @@ def _take_out(queues: dict[str, deque[Job]], key: str, job: Job) -> None:
     queues[key].remove(job)
     if not queues[key]:
         del queues[key]
-
-
-def _press_job(job: Job) -> PressJob:
-    return PressJob(
-        message=job.message,
-        envelope=job.envelope,
-        blueprint=job.blueprint,
-        signers=job.signers,
-        parcel_id=job.id,
-        spool_id=job.spool_id,
-        not_after=job.not_after,
-    )
 
 
 def _invalid(error: Exception) -> Result:

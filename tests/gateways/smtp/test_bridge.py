@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -47,6 +48,14 @@ async def test_credits_are_two_a_connection_and_come_back_with_the_answers() -> 
         go.set()
         await desk.wait(5)
         assert bridge.credits(PROVIDER_ID, "a.example") == 6
+
+
+async def test_credits_of_one_domain_and_of_all() -> None:
+    async with crossing() as desk:
+        few = settings(connections=2, connections_all=3)
+        desk.bridge.open(msgspec.structs.replace(provider(1), host=""), few, CONFIG)
+        assert desk.bridge.credits(PROVIDER_ID, "a.example") == 4
+        assert desk.bridge.credits(PROVIDER_ID) == 6
 
 
 async def test_sending_to_a_provider_that_is_not_open() -> None:

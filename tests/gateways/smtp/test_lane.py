@@ -74,7 +74,9 @@ class Parts:
         return frozenset()
 
     # --- wire
-    def credits(self, _provider_id: int, domain: str) -> int:
+    def credits(self, _provider_id: int, domain: str | None = None) -> int:
+        if domain is None:
+            return 1000 if self.in_all is None else self.in_all - len(self.out)
         of_domain = sum(job.domain == domain or not domain for job in self.out)
         room = self.credit - of_domain
         return room if self.in_all is None else min(room, self.in_all - len(self.out))
@@ -229,6 +231,38 @@ async def test_a_slow_domain_holds_up_no_other(autojump_clock: object) -> None:
         sent = Counter(n <= 30 for n in seat.parts.sent_ids)
         assert sent == {True: 2, False: 10}
         assert seat.lane.statistics()["domains"]["slow.example"] > 0
+
+
+async def test_all_domains_together_are_no_more_than_the_connections_take(
+    autojump_clock: object,
+) -> None:
+    """And each has its turn, however much of the others waits."""
+    async with seated(Parts(credit=2, in_all=3), direct=True) as seat:
+        jobs = [job_of(n, f"d{n % 6}.example", direct=True) for n in range(60)]
+        await seat.put(*jobs)
+        await seat.settle()
+        served: list[str] = []
+        while seat.parts.out:
+            assert len(seat.parts.out) == min(3, 60 - len(served))
+            served += [job.domain for job in seat.parts.out]
+            await seat.answer()
+        assert seat.parts.most_out == 3
+        assert len(served) == 60
+        assert len(set(served[:12])) == 6
+
+
+async def test_what_is_not_booked_of_one_domain_counts_for_all(autojump_clock: object) -> None:
+    async with seated(Parts(credit=2, in_all=3), direct=True) as seat:
+        await seat.put(*[job_of(n, f"d{n}.example", direct=True) for n in range(6)])
+        await seat.settle()
+        first = seat.parts.out.pop(0)
+        seat.lane.answered(first)
+        await seat.put(job_of(6, "d6.example", direct=True))
+        await seat.settle()
+        assert len(seat.parts.intended) == 3
+        seat.lane.booked(first)
+        await seat.settle()
+        assert len(seat.parts.intended) == 4
 
 
 async def test_what_cannot_be_made_is_refused_and_holds_up_nothing(autojump_clock: object) -> None:
