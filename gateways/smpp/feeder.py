@@ -148,7 +148,8 @@ class Feeder:
         given_up = [ticket for ticket in tickets if ticket.place in _WITHDRAWABLE]
         ready = [ticket for ticket in given_up if ticket.place is _READY]
         self._live -= sum(ticket.place is _QUEUED for ticket in given_up)
-        if any(ticket.place is _NEW for ticket in given_up):
+        # Those that wait for a place need none any more, or there are places now.
+        if any(ticket.place is _NEW or ticket.place is _QUEUED for ticket in given_up):
             self._full.unpark_all()
         for ticket in given_up:
             ticket.place = _WITHDRAWN

@@ -196,6 +196,25 @@ async def test_callers_wait_for_room_and_may_be_given_up(autojump_clock: MockClo
         nursery.cancel_scope.cancel()
 
 
+async def test_callers_take_the_places_of_those_that_are_given_up(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(max_queue=3)
+    world.bound = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.feeder.run)
+        queued, waiting = world.tickets(3), world.tickets(2, first=3)
+        await world.feeder.put(queued)
+        nursery.start_soon(world.feeder.put, waiting)
+        await trio.sleep(1)
+        assert world.feeder.statistics()["held_back"] == 1
+        assert world.feeder.withdraw(queued) == queued
+        await trio.sleep(1)
+        assert world.feeder.statistics()["held_back"] == 0
+        assert world.feeder.backlog == 2
+        nursery.cancel_scope.cancel()
+
+
 actions = st.lists(
     st.one_of(
         st.tuples(st.just("put"), st.integers(1, 30)),
