@@ -40,6 +40,12 @@ MAX_AT_ONCE = 100
 MAX_ADDRESS = 320
 """64 + @ + 255 octets (RFC 5321 §4.5.3.1)."""
 
+ALIKE_S = 300.0
+"""How long a mail without Message-ID and Date is one with another that is equal to it.
+
+A peer that lost our answer and comes back later brings it twice: better than an alarm unheard.
+"""
+
 _NO_ADDRESS = re.compile(r"[\x00-\x20\x7f-\x9f<>\ud800-\udfff]")
 
 
@@ -167,7 +173,10 @@ class Intake:
                 await trio.to_thread.run_sync(came.files_for, place) if came.parsed.files else ()
             )
             mail = came.mail(recipient, files, at=self._clock())
-            mail = msgspec.structs.replace(mail, repeat_within_s=self._repeat_within_s)
+            within_s = self._repeat_within_s
+            if not came.parsed.is_named:
+                within_s = min(within_s, ALIKE_S)
+            mail = msgspec.structs.replace(mail, repeat_within_s=within_s)
             return _REPLIES[await self._inbox.receive_mail(mail)]
         except InvalidError as error:
             log.warning("smtp.mail_refused", field=error.field)

@@ -60,3 +60,8 @@ class Parsed(msgspec.Struct, frozen=True, kw_only=True):
     auto: bool = False
     digest: str = ""
     cut: tuple[str, ...] = ()
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it says which of several equal ones it is (RFC 5322 wants a Date at least)."""
+        return bool(self.message_id or self.date)

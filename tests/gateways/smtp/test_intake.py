@@ -35,7 +35,9 @@ FILES = (ParsedFile(0, "a.pdf", "application/pdf", 3), ParsedFile(1, "", "text/x
 class House:
     """An intake with nothing real but its folder."""
 
-    def __init__(self, folder: Path, answer: Parsed | None = None) -> None:
+    def __init__(
+        self, folder: Path, answer: Parsed | None = None, repeat_within_s: float = 60.0
+    ) -> None:
         self.folder = folder
         self.post, self.readers, self.ledger = Post(), Raw(answer), Ledger()
         self.verp = Verp(Keys())
@@ -48,7 +50,7 @@ class House:
             books=self.ledger,
             data=folder,
             clock=lambda: AT,
-            repeat_within_s=60.0,
+            repeat_within_s=repeat_within_s,
         )
 
     def left(self) -> list[Path]:
@@ -135,6 +137,24 @@ async def test_the_same_mail_again_is_a_repeat_for_its_recipient_only(house: Hou
 
     assert again == [TAKEN, TAKEN]
     assert [mail.destination for mail in house.post.mails] == [ALICE, BOB, ALICE, ALICE]
+
+
+@pytest.mark.parametrize(
+    ("parsed", "within_s"),
+    [
+        (Parsed(message_id="<1@x>"), 86_400.0),
+        (Parsed(date="Thu, 1 Jan 2026 12:00:00 +0000"), 86_400.0),
+        (Parsed(), 300.0),
+    ],
+)
+async def test_mails_that_only_look_alike_are_repeats_for_minutes(
+    tmp_path: Path, parsed: Parsed, within_s: float
+) -> None:
+    """A device's alarm of today is not the one of yesterday."""
+    house = House(tmp_path, parsed, repeat_within_s=86_400.0)
+    await house.intake.take(b"raw", SENDER, [ALICE])
+
+    assert house.post.mails[0].repeat_within_s == within_s
 
 
 class Mover(Post):
