@@ -29,7 +29,7 @@ from engine.model import (
 from engine.store.base import Condition, Op, Query
 
 _COMMON = frozenset({"owner_id", "created_at"})
-_SPECIFIC = frozenset({(Transmission, "service"), (Account, "type")})
+_SPECIFIC = frozenset({(Transmission, "service"), (Spool, "service"), (Account, "type")})
 
 
 def _is(field: str, value: object) -> tuple[Condition, ...]:
@@ -109,8 +109,8 @@ class Reports:
         """Statistics of the caller's rows, of everybody's with ``statistic_admin``.
 
         ``conditions`` are on ``owner_id`` and ``created_at`` (of everything), ``service`` (of
-        transmissions) and ``type`` (of accounts). Users are counted for who may list them: for
-        anybody else there is one.
+        transmissions and spools) and ``type`` (of accounts). Users are counted for who may list
+        them: for anybody else there is one.
         """
         who.require("statistic_read")
         own = Condition("owner_id", Op.EQ, who.user_id)

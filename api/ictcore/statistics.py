@@ -45,7 +45,7 @@ FILTERS = {
     "service_flag": Filter("service", Op.EQ, service_bits),
     "account_type": Filter("type", Op.EQ, lowered),
 }
-"""``service_flag`` narrows transmissions only, ``account_type`` accounts only."""
+"""``service_flag`` narrows transmissions and spools only, ``account_type`` accounts only."""
 
 
 async def show(ask: Ask) -> Reply:

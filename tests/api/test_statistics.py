@@ -76,7 +76,9 @@ async def belongings(node: Node, owner_id: int, at: datetime) -> None:
                 service=service, **own,
             )
         )  # fmt: skip
-        await store.insert(Spool(transmission_id=transmission.id, status=ended, **own))
+        await store.insert(
+            Spool(transmission_id=transmission.id, status=ended, service=service, **own)
+        )
 
 
 ALL = {
@@ -145,7 +147,8 @@ async def test_of_which_kind(node: Node) -> None:
     await belongings(node, await user_id_of(node, "alice"), NEW)
     faxes = await counts(alice, service_flag=2)
     assert (faxes["transmission_total"], faxes["transmission_inbound"]) == (1, 0)
-    assert faxes["contact_total"] == ALL["contact_total"], "transmissions only"
+    assert (faxes["spool_total"], faxes["spool_success"], faxes["spool_failed"]) == (1, 1, 0)
+    assert faxes["contact_total"] == ALL["contact_total"], "transmissions and spools only"
     dids = await counts(alice, account_type="DID")
     assert (dids["account_total"], dids["did_total"]) == (1, 1)
     assert dids["transmission_total"] == ALL["transmission_total"], "accounts only"
