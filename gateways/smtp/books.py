@@ -96,6 +96,14 @@ def settle(tx: Connection, rows: Sequence[tuple[int, int, int, int, bytes, int]]
     )
 
 
+def keep_decided(tx: Connection, until: int) -> None:
+    """What was decided stays that long at least, however long ago that was."""
+    tx.execute(
+        "UPDATE mail SET due_at = ? WHERE due_at > 0 AND due_at < ? AND state = ?",
+        (until, until, State.DECIDED),
+    )
+
+
 def find(tx: Connection, spool_ids: Sequence[int]) -> list[Mail]:
     """The mails of these spools, as far as they are known."""
     found = tx.execute(

@@ -34,6 +34,9 @@ GRACE_S = 3600.0
 REFUSED_KEEP_S = 86_400.0
 """How long what was not taken stays: it cannot bounce, and sending it again is no double."""
 
+RECALL_S = 3600.0
+"""How long after its start the engine may still ask what became of what the last run decided."""
+
 _DIAGNOSTIC_LENGTH = 255
 
 
@@ -87,7 +90,8 @@ class Tracker:
 
     async def open(self) -> None:
         """Read what the last run left: what nobody saw an answer of is unknown now."""
-        purge_at = self._agenda.now() + self._keep_ms
+        now = self._agenda.now()
+        purge_at = now + self._keep_ms
 
         def work(tx: Connection) -> int:
             lost = books.intended(tx)
@@ -99,6 +103,7 @@ class Tracker:
                     for mail in lost
                 ],
             )
+            books.keep_decided(tx, now + int(RECALL_S * 1000))
             return len(lost)
 
         lost = await self._journal.write(work)

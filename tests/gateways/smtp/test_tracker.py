@@ -18,7 +18,7 @@ from gateways.agenda import REPORT_AGAIN_S
 from gateways.smtp import results
 from gateways.smtp.books import Flag
 from gateways.smtp.journal import Journal
-from gateways.smtp.tracker import Booked, Bounce, Intent, Tracker, awaiting
+from gateways.smtp.tracker import RECALL_S, Booked, Bounce, Intent, Tracker, awaiting
 from tests.support.inbox import Tray
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -44,12 +44,12 @@ class Stubborn(Tray):
 class Books:
     """A tracker whose calendar goes with Trio's clock."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, start: datetime) -> None:
         began = trio.current_time()
         self.inbox = Stubborn()
         self.journal = Journal(path, inline=True)
         self.clock: Callable[[], datetime] = lambda: (
-            START + timedelta(seconds=trio.current_time() - began)
+            start + timedelta(seconds=trio.current_time() - began)
         )
         self.tracker = Tracker(self.journal, self.clock, keep_s=KEEP_S)
 
@@ -68,8 +68,8 @@ class Books:
 
 
 @asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[Books]:
-    books = Books(path)
+async def opened(path: Path, start: datetime = START) -> AsyncIterator[Books]:
+    books = Books(path, start)
     await books.journal.open()
     await books.tracker.open()
     async with trio.open_nursery() as nursery:
@@ -290,6 +290,20 @@ async def test_recall_after_a_restart(path: Path, autojump_clock: object) -> Non
         assert known[5] == known[6] == results.not_sent()
         assert isinstance(known[3], Result)
         assert known[3].reached is Reached.PERSON
+
+
+async def test_a_start_long_after_still_knows_what_was_decided(
+    path: Path, autojump_clock: object
+) -> None:
+    """The engine asks only once the gateways run: what may be there must not count as not sent."""
+    async with opened(path) as books:
+        await books.send(1, results.accepted(()), left=True)
+        await books.send(2, results.unknown("at_most_once"), left=True, unsure=True)
+    async with opened(path, START + timedelta(days=365)) as books:
+        known = await books.tracker.recall([1, 2])
+        assert known == {1: results.accepted(()), 2: results.unknown("at_most_once")}
+        await trio.sleep(RECALL_S + 60)
+        assert set((await books.tracker.recall([1, 2])).values()) == {results.not_sent()}
 
 
 async def test_the_wait_goes_on_over_a_restart(path: Path, autojump_clock: object) -> None:
