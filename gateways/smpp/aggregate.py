@@ -115,6 +115,20 @@ def closes_at(accepted_at: datetime, validity_s: float, settings: SmppSettings) 
     return accepted_at + timedelta(seconds=lifetime_s(validity_s, settings))
 
 
+ASK_AHEAD_S = 1800.0
+"""How long before a message is given up the SMSC is asked about it, at most."""
+
+
+def ask_at(part: Part, now: int) -> int:
+    """When to look at a part that turned out to be at the SMSC: in time for a question.
+
+    Its row has no grace period: it is asked half an hour before the end, or half way to it.
+    """
+    left = max(part.closes_at - now, 0)
+    ahead = min(int(ASK_AHEAD_S * 1000), left // 2) if part.flags & Flag.QUERY else 0
+    return part.closes_at - ahead
+
+
 # --- what became of it ---------------------------------------------------------------------------
 
 _SEVERITY = (

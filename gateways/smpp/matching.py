@@ -256,7 +256,7 @@ class _Matching:
                     self._named(part, receipt),
                     state=int(State.ACCEPTED),
                     answered_at=at,
-                    due_at=part.closes_at,
+                    due_at=aggregate.ask_at(part, at),
                 )
             )
 

@@ -136,7 +136,7 @@ def book_late(connection: sqlite3.Connection, answers: Sequence[Answer]) -> list
 
 
 def _answered(part: Part, answer: Answer) -> Part:
-    id_key = ids.key(answer.message_id)
+    id_key, at = ids.key(answer.message_id), milliseconds(answer.at)
     waiting = part.progress == Progress.OPEN
     return _REPLACE(
         part,
@@ -144,8 +144,8 @@ def _answered(part: Part, answer: Answer) -> Part:
         id_key=id_key,
         message_id="" if id_key == answer.message_id else answer.message_id,
         status=answer.status,
-        answered_at=milliseconds(answer.at),
-        due_at=part.closes_at if waiting else part.due_at,
+        answered_at=at,
+        due_at=aggregate.ask_at(part, at) if waiting else part.due_at,
     )
 
 

@@ -166,6 +166,29 @@ async def test_an_answer_after_all_is_booked(
         assert books.inbox.causes == [(1, cause)]
 
 
+@pytest.mark.parametrize("heard", ["late answer", "intermediate receipt"])
+async def test_what_is_there_after_all_is_asked_about_before_it_is_given_up(
+    path: Path, autojump_clock: trio.testing.MockClock, heard: str
+) -> None:
+    async with run(path) as books:
+        for spool_id in (1, 2):
+            await books.send(segment(spool_id))
+            await books.lose(segment(spool_id))
+        await later(1)
+        if heard == "late answer":
+            await books.accept((segment(1), "77"), (segment(2), "78"))
+        else:
+            told = [receipt(f"7{n}", S.ENROUTE, reference=n - 6) for n in (7, 8)]
+            await books.receive(*told)
+        books.states = {"77": S.DELIVERED}
+        await later(LIFE_S - 50)
+        assert sorted(message_id for _, message_id, _ in books.asked) == ["77", "78"]
+        assert books.inbox.causes == [(1, "delivered")]
+        await later(55)
+        assert books.inbox.causes[1:] == [(2, "no_receipt")]
+        assert len(books.asked) == 2
+
+
 async def test_an_answer_after_the_end_changes_nothing(
     path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
