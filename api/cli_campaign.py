@@ -88,16 +88,18 @@ def watch_campaign(campaign_id: int, *, url: Url = DEFAULT_URL, as_json: AsJson 
 def send(
     program: Annotated[int, typer.Option("--program", help="Id of the program to run.")],
     *,
-    phone: Annotated[str | None, typer.Option("--phone", help="Number to call.")] = None,
+    phone: Annotated[str | None, typer.Option("--phone", help="Number to call or text.")] = None,
+    email: Annotated[str | None, typer.Option("--email", help="Or an address to write to.")] = None,
     contact: Annotated[int | None, typer.Option("--contact", help="Or a contact's id.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until it is over.")] = False,
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Send one transmission now."""
-    if (phone is None) == (contact is None):
-        raise typer.BadParameter("give either --phone or --contact")
-    receiver: dict[str, Any] = {"phone": phone} if phone else {"contact_id": contact}
+    given = {"phone": phone, "email": email, "contact_id": contact}
+    receiver = {name: value for name, value in given.items() if value is not None}
+    if len(receiver) != 1:
+        raise typer.BadParameter("give one of --phone, --email and --contact")
     with Client.from_environment(url) as client:
         sent = client.post("/transmissions", {"program_id": program, **receiver})
         transmission_id = sent["transmission_id"]

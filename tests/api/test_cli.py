@@ -109,8 +109,29 @@ async def test_one_message_is_sent_and_awaited(node: NodeProcess, tmp_path: Path
     )
     seen = sent.json()
     assert (seen["status"], seen["response"]) == ("completed", "answered")
-    neither = await ask(node, tmp_path, "send", "--program", str(program_id))
-    assert (neither.code, "either --phone or --contact" in neither.err) == (2, True)
+
+
+async def test_one_mail_is_sent_and_awaited(node: NodeProcess, tmp_path: Path) -> None:
+    async with node.client() as client:
+        await made(client, "/providers", name="script", type="loopback", host="here",
+                   service_flag=8)  # fmt: skip
+        template_id = await made(client, "/messages/templates", name="hi", subject="hi", body="hi")
+        program = {"name": "hi", "template_id": template_id}
+        program_id = await made(client, "/programs/sendemail", **program)
+    to = ("--program", str(program_id), "--email", "ann@example.net")
+    seen = (await ask(node, tmp_path, "send", *to, "--wait", "--json")).json()
+    assert (seen["status"], seen["response"]) == ("completed", "accepted")
+    assert seen["contact_email"] == "ann@example.net"
+
+
+@pytest.mark.parametrize(
+    "receiver",
+    [(), ("--phone", "1", "--email", "ann@example.net"), ("--phone", "1", "--contact", "1")],
+)
+async def test_a_message_has_one_receiver(tmp_path: Path, receiver: tuple[str, ...]) -> None:
+    ran = await outspool("send", "--program", "1", *receiver, cwd=tmp_path)
+    assert ran.code == 2
+    assert "give one of --phone, --email and --contact" in ran.err
 
 
 async def test_stopping_a_campaign(node: NodeProcess, tmp_path: Path) -> None:
