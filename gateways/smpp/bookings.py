@@ -126,6 +126,10 @@ def add_taken(connection: sqlite3.Connection, taken: Taken) -> None:
 def keep_taken(connection: sqlite3.Connection, until: int) -> None:
     """After a start, however long the node was down: the engine has not asked for them yet."""
     connection.execute("UPDATE taken SET due_at = ? WHERE due_at < ?", (until, until))
+    connection.execute(
+        "UPDATE segment SET due_at = ? WHERE due_at < ? AND progress = ?",
+        (until, until, int(Progress.CLOSED)),
+    )
 
 
 def forget_taken(connection: sqlite3.Connection, now: int) -> None:

@@ -12,6 +12,7 @@ import trio.testing
 
 from engine.results import Disposition, Reached, Result
 from gateways.smpp.aggregate import closes_at
+from gateways.smpp.bookings import TAKEN_S
 from gateways.smpp.pdu import Address
 from gateways.smpp.records import ReceiptState
 from tests.gateways.smpp.books import (
@@ -238,6 +239,25 @@ async def test_a_message_settled_by_the_gateway_is_never_reported(
         fate = (await books.tracker.recall([1]))[1]
         assert isinstance(fate, Result)
         assert fate.reached is Reached.PERSON
+
+
+async def test_a_restart_long_after_still_knows_what_was_settled(
+    path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The engine asks only once the gateways run: a part arrived, it must not count as not sent."""
+    message = parts(1, 2)
+    async with run(path, keep_s=100.0) as books:
+        await books.send(*message)
+        await books.accept((message[0], "1"))
+        await books.refuse(message[1], 0x45)
+        await books.tracker.settled([1])
+    await trio.sleep(30 * 3600)
+    async with run(path, keep_s=100.0) as books:
+        fate = (await books.tracker.recall([1]))[1]
+        assert isinstance(fate, Result)
+        assert (fate.reached, fate.again) == (Reached.PERSON, False)
+        await later(2 * TAKEN_S)
+        assert await books.rows("segment") == 0
 
 
 # --- silence -------------------------------------------------------------------------------------
