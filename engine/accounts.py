@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from engine.auth import Principal
-from engine.catalog import Catalog
+from engine.catalog import Catalog, guarded
 from engine.errors import ConflictError, InvalidError, NotFoundError, NotReadyError
 from engine.model import Account, Campaign, Direction, Program, Subscription, User
 from engine.programs import PROGRAMS
@@ -62,7 +62,7 @@ class Accounts:
         )
         async with self._catalog.edits[Subscription]:
             if not any(s.program_id == program.id for s in await self._subscriptions(account)):
-                await self._store.insert(row)
+                await self._store.insert(row, guarded=guarded(who))
         return account
 
     async def equip(self, who: Principal, account_id: int, type_: str) -> tuple[Account, int]:
@@ -142,7 +142,7 @@ class Accounts:
             if name not in account.settings:
                 raise NotFoundError("Setting not found")
             kept = {key: value for key, value in account.settings.items() if key != name}
-            return await self._stored(account, settings=kept)
+            return await self._stored(who, account, settings=kept)
 
     async def password(self, who: Principal, account: Account) -> str | None:
         """What a phone registers with; only for who could set it anyway, else None."""
@@ -160,11 +160,11 @@ class Accounts:
                 if campaign.owner_id != owner_id:
                     raise ConflictError(f"Account is used by campaign {campaign.id}")
             await self._release(account, lambda _: True)
-            return await self._stored(account, owner_id=owner_id)
+            return await self._stored(who, account, owner_id=owner_id)
 
-    async def _stored(self, account: Account, **changes: Any) -> Account:
-        at = self._catalog.clock()
-        return await self._store.update(msgspec.structs.replace(account, **changes, updated_at=at))
+    async def _stored(self, who: Principal, account: Account, **changes: Any) -> Account:
+        changed = msgspec.structs.replace(account, **changes, updated_at=self._catalog.clock())
+        return await self._store.update(changed, guarded=guarded(who))
 
     async def _subscriptions(self, account: Account) -> list[Subscription]:
         return await self._store.find(Subscription, _of("account_id", account.id))

@@ -104,13 +104,15 @@ class Inbound:
     async def _receive(self, message: InboundText) -> Reception:
         served = await self._store.served(bare_number(message.destination), PROGRAM)
         taker = next((one for one in served if one.program_id is not None), None)
-        owner = taker or next(iter(served), None)
         keyword = self._keyword(message)
-        entry = self._entry(message, keyword, owner)
         if taker is not None and taker.program_id is not None:
+            entry = self._entry(message, keyword, taker.owner_id) if keyword else None
             return await self._take(message, taker, taker.program_id, keyword, entry)
-        if entry is not None:
-            await self._obey(keyword, entry)
+        # Several may send from one number, and nobody can say which of them is meant.
+        owners = dict.fromkeys(one.owner_id for one in served) or (None,)
+        for owner_id in owners if keyword else ():
+            await self._obey(keyword, self._entry(message, keyword, owner_id))
+        if keyword:
             return Reception.TAKEN
         log.info(
             "unwanted",
@@ -126,15 +128,13 @@ class Inbound:
         return keyword_of(message.text, self._words)
 
     @staticmethod
-    def _entry(message: InboundText, keyword: str, account: Served | None) -> DoNotContact | None:
-        """What a keyword closes or opens: for the owner of the account, else for the node."""
-        if not keyword:
-            return None
+    def _entry(message: InboundText, keyword: str, owner_id: int | None) -> DoNotContact:
+        """What a keyword closes or opens for an owner (None: for the node)."""
         return DoNotContact(
             address=bare_number(message.source),
             service=Service.SMS,
             reason=f"{keyword.upper()} by SMS",
-            owner_id=account.owner_id if account else None,
+            owner_id=owner_id,
         )
 
     async def _obey(self, keyword: str, entry: DoNotContact) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from engine.access import USER, Access, Principal
-from engine.catalog import Catalog
+from engine.catalog import Catalog, guarded
 from engine.enrolment import default_account, enrol
 from engine.errors import ConflictError, InvalidError, NotFoundError, NotReadyError
 from engine.model import (
@@ -146,7 +146,7 @@ class People:
             allowed["password_hash"] = password_hash
         async with self._changes:
             before = await self._manageable(who, user_id)
-            return await self._store(before, msgspec.structs.replace(before, **allowed))
+            return await self._store(who, before, msgspec.structs.replace(before, **allowed))
 
     async def set_password(self, who: Principal, user_id: int, password: str) -> User:
         """Give a user another password; its tokens end.
@@ -161,7 +161,7 @@ class People:
         async with self._changes:
             before = await self._manageable(who, user_id)
             after = msgspec.structs.replace(before, password_hash=password_hash)
-            return await self._store(before, after)
+            return await self._store(who, before, after)
 
     async def delete(self, who: Principal, user_id: int) -> None:
         """Delete a user. What it owned stays, for holders of ``<family>_admin`` to see.
@@ -234,10 +234,10 @@ class People:
     async def _regrant(self, who: Principal, before: User, **changes: tuple[str, ...]) -> User:
         after = msgspec.structs.replace(before, **changes)
         require_rank(who, after, self.access.roles)
-        return await self._store(before, after)
+        return await self._store(who, before, after)
 
     # --- rules ---------------------------------------------------------------------------------
-    async def _store(self, before: User, after: User) -> User:
+    async def _store(self, who: Principal, before: User, after: User) -> User:
         """Write a user with what follows from the change; for whoever holds the lock."""
         at = self.clock()
         check(after)
@@ -250,7 +250,7 @@ class People:
         rows: list[Entity] = [after]
         if (after.phone, after.email) != (before.phone, before.email):
             rows += await self._readdressed(after)
-        [stored, *_] = await self.store.save_all(rows)
+        [stored, *_] = await self.store.save_all(rows, guarded=guarded(who))
         assert isinstance(stored, User)  # noqa: S101 - what was given
         return stored
 

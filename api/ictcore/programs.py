@@ -267,13 +267,19 @@ def _part(sent: dict[str, Any], name: str) -> dict[str, Any]:
     return part
 
 
+def _refusals(kind: str) -> tuple[int, ...]:
+    """What comes in for another user's address is not for a program of one's own."""
+    return (417,) if PROGRAMS[kind].direction is Direction.INBOUND else ()
+
+
 _ALL = "/programs"
 _ONE = "/programs/{program_id}"
 
 ROUTES = (
     *(
         Route(verb="POST", path=f"{_ALL}/{kind}", handler=create_of(kind),
-              summary=f"Create a {kind} program", answer=Created, view="program_id", body=body)
+              summary=f"Create a {kind} program", answer=Created, view="program_id", body=body,
+              statuses=_refusals(kind))
         for kind, body in BODIES.items()
     ),
     *(
@@ -284,17 +290,17 @@ ROUTES = (
     *(
         Route(verb="POST", path=f"{_ALL}/{kind}/transmissions", handler=transmit_of(kind),
               summary=f"Create a {kind} program and a transmission of it", answer=Created,
-              view="transmission_id", body=ShortcutBody)
+              view="transmission_id", body=ShortcutBody, statuses=_refusals(kind))
         for kind in BODIES
     ),
     Route(verb="POST", path=_ALL, handler=create_any, summary="Create a program of a given type",
-          answer=Created, view="program_id", body=ProgramPost),
+          answer=Created, view="program_id", body=ProgramPost, statuses=(417,)),
     Route(verb="GET", path=_ALL, handler=index, summary="List programs",
           answer=Rows, view=ProgramView, filters=FILTERS),
     Route(verb="GET", path=_ONE, handler=show, summary="Read a program",
           answer=Item, view=ProgramView),
     Route(verb="PUT", path=_ONE, handler=update, summary="Update a program",
-          answer=Item, view=ProgramView, body=ProgramEdit),
+          answer=Item, view=ProgramView, body=ProgramEdit, statuses=(417,)),
     Route(verb="DELETE", path=_ONE, handler=delete, summary="Delete a program", answer=Done,
           statuses=(417, 423)),
 )  # fmt: skip

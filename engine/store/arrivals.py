@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import string
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -61,13 +62,14 @@ _MICROS_KEPT = KEYS_KEPT // timedelta(microseconds=1)
 
 
 def _repeated(tx: Transaction, arrival: Arrival) -> bool:
-    if arrival.repeat_since is None:
-        return False
-    since = micros(arrival.repeat_since)
-    found = _CAME.run(
-        tx.connection, provider_id=arrival.provider_id, key=arrival.key, since=since
-    ).fetchone()
-    return found is not None
+    since = arrival.repeat_since
+    return since is not None and came(tx.connection, arrival.provider_id, arrival.key, since)
+
+
+def came(connection: sqlite3.Connection, provider_id: int, key: str, since: datetime) -> bool:
+    """Whether a message with this key came from this provider since then."""
+    found = _CAME.run(connection, provider_id=provider_id, key=key, since=micros(since))
+    return found.fetchone() is not None
 
 
 def _keep(tx: Transaction, arrival: Arrival) -> Kept:
@@ -155,11 +157,10 @@ def _spool(tx: Transaction, arrival: Arrival, transmission_id: int, own: dict[st
 def served(connection: sqlite3.Connection, number: str, program_type: str) -> list[Served]:
     """Active accounts with this bare number and their program of a type: DIDs first, then by id."""
     values = {"numbers": orjson.dumps(_forms(number)).decode(), "type": program_type}
-    for statement in (_SERVED, _SERVED_DECORATED):
-        found = [Served(*row) for row in statement.run_with(connection, values)]
-        if found:
-            return found
-    return []
+    return _first_served(
+        [Served(*row) for row in statement.run_with(connection, values)]
+        for statement in (_SERVED, _SERVED_DECORATED)
+    )
 
 
 def served_address(connection: sqlite3.Connection, address: str, program_type: str) -> list[Served]:
@@ -167,12 +168,22 @@ def served_address(connection: sqlite3.Connection, address: str, program_type: s
     local, at, domain = address.rpartition("@")
     user, plus, _ = local.partition("+")
     asked = [address, f"{user}@{domain}"] if at and user and plus else [address]
-    for one in asked:
-        values = {"addresses": orjson.dumps(_spellings(one)).decode(), "type": program_type}
-        found = [Served(*row) for row in _SERVED_ADDRESS.run_with(connection, values)]
-        if found:
-            return found
-    return []
+    values = [
+        {"addresses": orjson.dumps(_spellings(a)).decode(), "type": program_type} for a in asked
+    ]
+    return _first_served(
+        [Served(*row) for row in _SERVED_ADDRESS.run_with(connection, one)] for one in values
+    )
+
+
+def _first_served(found: Iterable[list[Served]]) -> list[Served]:
+    """The first with a program in it: who only carries an address takes nothing from who serves."""
+    carried: list[Served] = []
+    for accounts in found:
+        if any(one.program_id is not None for one in accounts):
+            return accounts
+        carried = carried or accounts
+    return carried
 
 
 def _spellings(address: str) -> tuple[str, ...]:
@@ -309,5 +320,5 @@ def _served_address() -> Statement:
 
 
 _SERVED_ADDRESS = _served_address()
-# Looks at every account: only where none has the number in one of the plain forms.
+# Looks at every account: only where none serves the number in one of the plain forms.
 _SERVED_DECORATED = _served(_undecorated(_account.c.phone))

@@ -173,11 +173,15 @@ class Store(Doorkeeper, Protocol):
         ...
 
     # --- plain nouns ---------------------------------------------------------------------------
-    async def insert(self, entity: E) -> E:
-        """Store a new row; returns it with its ``id``. ``ConflictError``: a unique key clashes."""
+    async def insert(self, entity: E, *, guarded: bool = False) -> E:
+        """Store a new row; returns it with its ``id``. ``ConflictError``: a unique key clashes.
+
+        ``guarded`` (here and below): or an account would come to answer for another user's address
+        (``engine.store.claims``).
+        """
         ...
 
-    async def update(self, entity: E) -> E:
+    async def update(self, entity: E, *, guarded: bool = False) -> E:
         """Replace the row with the entity's ``id``; ``NotFoundError`` where there is none.
 
         Columns the hot path keeps (Group.contact_total; Campaign.status, cursor, contact_total,
@@ -190,7 +194,9 @@ class Store(Doorkeeper, Protocol):
         """``update``, and nothing of what stood in the row before is left in the table's file."""
         ...
 
-    async def save_all(self, rows: Sequence[Entity], *, owned: bool = False) -> list[Entity]:
+    async def save_all(
+        self, rows: Sequence[Entity], *, owned: bool = False, guarded: bool = False
+    ) -> list[Entity]:
         """Insert rows (``id`` 0) and replace others, in one transaction: all or none of them.
 
         With ``owned``, those after the first belong to the first: a new user and its account.

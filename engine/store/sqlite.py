@@ -18,6 +18,7 @@ from engine.store import (
     arrivals,
     awaiting,
     batch,
+    claims,
     closed,
     contacts,
     hotpath,
@@ -98,21 +99,25 @@ class SqliteStore:
 
     # --- plain nouns ---------------------------------------------------------------------------
 
-    async def insert(self, entity: E) -> E:
+    async def insert(self, entity: E, *, guarded: bool = False) -> E:
         """See ``Store.insert``; ``InvalidError`` names a reference that leads nowhere."""
-        return cast("E", await self._writer.submit(lambda tx: nouns.insert_row(tx, entity)))
+        work = _guarded([entity], guarded, lambda tx: nouns.insert_row(tx, entity))
+        return cast("E", await self._writer.submit(work))
 
-    async def update(self, entity: E) -> E:
+    async def update(self, entity: E, *, guarded: bool = False) -> E:
         """See ``Store.update``."""
-        return cast("E", await self._writer.submit(lambda tx: nouns.update_row(tx, entity)))
+        work = _guarded([entity], guarded, lambda tx: nouns.update_row(tx, entity))
+        return cast("E", await self._writer.submit(work))
 
     async def overwrite(self, entity: E) -> E:
         """See ``Store.overwrite``; the file follows the journal at the next checkpoint."""
         return cast("E", await self._writer.submit(lambda tx: nouns.overwrite_row(tx, entity)))
 
-    async def save_all(self, rows: Sequence[Entity], *, owned: bool = False) -> list[Entity]:
+    async def save_all(
+        self, rows: Sequence[Entity], *, owned: bool = False, guarded: bool = False
+    ) -> list[Entity]:
         """See ``Store.save_all``."""
-        work = partial(nouns.save_rows, rows=rows, owned=owned)
+        work = _guarded(rows, guarded, partial(nouns.save_rows, rows=rows, owned=owned))
         return cast("list[Entity]", await self._writer.submit(work, weight=max(1, len(rows))))
 
     async def delete(self, kind: type[Entity], entity_id: int) -> bool:
@@ -247,6 +252,10 @@ class SqliteStore:
         """See ``Store.served_address``."""
         return await self._readers.run(arrivals.served_address, address, program_type)
 
+    async def came(self, provider_id: int, key: str, since: datetime) -> bool:
+        """See ``Store.came``."""
+        return await self._readers.run(arrivals.came, provider_id, key, since)
+
     async def receive(self, arrival: Arrival) -> Kept | None:
         """See ``Store.receive``."""
         kept = await self._writer.submit(lambda tx: arrivals.receive(tx, arrival))
@@ -324,6 +333,12 @@ class SqliteStore:
     def statistics(self) -> Mapping[str, Any]:
         """See ``Store.statistics``."""
         return self._writer.statistics() | self._readers.statistics()
+
+
+def _guarded(rows: Sequence[Entity], guarded: bool, write: batch.Plain) -> batch.Plain:  # noqa: FBT001
+    if not guarded:
+        return write
+    return lambda tx: claims.guarded(tx, rows, partial(write, tx))
 
 
 def _import(tx: Any, **arguments: Any) -> int:
