@@ -171,6 +171,14 @@ def incomplete(parts: Sequence[Part]) -> bool:
     return len(parts) < parts[0].total
 
 
+def nameless(part: Part) -> bool:
+    """Whether only its reference can tell that a receipt is its own.
+
+    Nobody saw its answer, or that had no id that could be read.
+    """
+    return part.state in (State.ACCEPTED, State.UNKNOWN) and not part.id_key
+
+
 def doubtful(parts: Sequence[Part]) -> bool:
     """Whether nobody knows if the network has all of it."""
     return incomplete(parts) or any(part.state == State.UNKNOWN for part in parts)

@@ -197,11 +197,12 @@ def by_ids(connection: sqlite3.Connection, provider_id: int, id_keys: Iterable[s
     return _read(connection, where, provider_id, _json(wanted))
 
 
-def unknown_by_references(
+def by_references(
     connection: sqlite3.Connection, provider_id: int, references: Iterable[int]
 ) -> list[Part]:
-    """The parts of a provider that nobody saw the answer of, by user_message_reference."""
-    where = f"provider_id = ? AND state = 3 AND reference {_IN}"
+    """The nameless parts of a provider (``aggregate.nameless``), by user_message_reference."""
+    # As the index has it.
+    where = f"provider_id = ? AND state IN (1, 3) AND id_key = '' AND reference {_IN}"
     return _read(connection, where, provider_id, _json(sorted(references)))
 
 

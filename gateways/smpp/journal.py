@@ -68,6 +68,12 @@ SCHEMA: tuple[str, ...] = (
     """,
     # 4: receipts that match nothing go by their age.
     "CREATE INDEX orphan_age ON orphan (received_at);",
+    # 5: an answer may be there and tell no id.
+    """
+    DROP INDEX segment_unknown;
+    CREATE INDEX segment_nameless ON segment (provider_id, reference)
+        WHERE state IN (1, 3) AND id_key = '';
+    """,
 )
 """One script per version of the file, in order: to extend, add another at the end."""
 

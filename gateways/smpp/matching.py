@@ -1,6 +1,6 @@
 """Receipts find their messages. Runs in the journal's thread, within its transaction.
 
-By id and destination; where nobody saw the answer, and so there is no id, by destination and
+By id and destination; where nobody saw the answer, or it told no id, by destination and
 user_message_reference. What finds nothing is kept: on a receiver of its own a receipt can be
 quicker than the answer that tells its id.
 """
@@ -74,7 +74,7 @@ def take_waiting(
     modes = (known or bookings.learned(connection, provider_id)).modes()
     message_ids = [row[10] or row[9] for row in rows if row[9]]
     keys = {key for mode in modes for it in message_ids if (key := ids.receipt_key(it, mode))}
-    references = {row[7] for row in rows if row[2] == State.UNKNOWN}
+    references = {row[7] for row in rows if not row[9] and row[2] != State.REFUSED}
     waiting = bookings.claim_orphans(connection, provider_id, id_keys=keys, references=references)
     return take(connection, provider_id, waiting, known, retry_at) if waiting else Matched()
 
@@ -155,7 +155,7 @@ class _Matching:
             self._by_id.setdefault(part.id_key, []).append(part.key)
         if not references:
             return
-        for part in bookings.unknown_by_references(self._connection, self._provider_id, references):
+        for part in bookings.by_references(self._connection, self._provider_id, references):
             self._parts[part.key] = part
             self._by_reference.setdefault(part.reference, []).append(part.key)
 
@@ -241,7 +241,7 @@ class _Matching:
             return None
         for key in self._by_reference.get(receipt.reference, ()):
             part = self._parts[key]
-            if part.state == State.UNKNOWN and self._fits(part, receipt):
+            if aggregate.nameless(part) and self._fits(part, receipt):
                 return part
         return None
 
@@ -249,13 +249,14 @@ class _Matching:
 
     def _under_way(self, part: Part, receipt: Receipt) -> None:
         """It is there after all, and will be told of again."""
-        if part.state == State.UNKNOWN and part.progress == Progress.OPEN:
+        if aggregate.nameless(part) and part.progress == Progress.OPEN:
             at = milliseconds(receipt.received_at)
+            self._renamed.add(part.key)
             self._change(
                 _REPLACE(
                     self._named(part, receipt),
                     state=int(State.ACCEPTED),
-                    answered_at=at,
+                    answered_at=part.answered_at or at,
                     due_at=aggregate.ask_at(part, at),
                 )
             )
@@ -263,7 +264,7 @@ class _Matching:
     def _end(self, part: Part, receipt: Receipt) -> None:
         at = milliseconds(receipt.received_at)
         slip = Slip(receipt.state, receipt.error, receipt.submitted, receipt.done, at)
-        if part.state == State.UNKNOWN:
+        if aggregate.nameless(part):
             part = self._named(part, receipt)
         self._change(_ended(part, slip))
 

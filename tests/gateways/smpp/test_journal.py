@@ -19,10 +19,10 @@ from engine.results import Awaiting, Result
 from engine.store.journal import connect
 from gateways.smpp.bookings import (
     by_ids,
+    by_references,
     claim_orphans,
     due_spools,
     forget_orphans,
-    unknown_by_references,
 )
 from gateways.smpp.journal import SCHEMA, Journal
 from gateways.smpp.tracker import Tracker
@@ -226,11 +226,11 @@ def test_the_ways_to_a_row_have_an_index(path: Path) -> None:
     plans = plans_of(
         connection,
         lambda: by_ids(connection, 1, ["x"]),
-        lambda: unknown_by_references(connection, 1, [5]),
+        lambda: by_references(connection, 1, [5]),
         lambda: due_spools(connection, 1, 5),
     )
     connection.close()
-    for index in ("segment_of_id", "segment_unknown", "segment_due"):
+    for index in ("segment_of_id", "segment_nameless", "segment_due"):
         assert any(f"SEARCH segment USING INDEX {index}" in plan for plan in plans), plans
     assert not any(plan.startswith("SCAN segment") for plan in plans), plans
 

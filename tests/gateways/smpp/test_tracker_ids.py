@@ -10,16 +10,21 @@ import trio
 import trio.testing
 
 from gateways.smpp.ids import UNANIMOUS
+from gateways.smpp.records import ReceiptState
 from tests.gateways.smpp.books import (
     LEARNING,
     PHONE,
     SETTINGS,
+    clock,
     later,
     parts,
     receipt,
+    rows,
     run,
     segment,
 )
+
+S = ReceiptState
 
 
 @pytest.fixture
@@ -75,6 +80,29 @@ async def test_a_receipt_that_waits_settles_what_the_crash_made_unknown(
     async with run(path) as books:
         await later(0.1)
         assert books.inbox.causes == [(1, "delivered")]
+
+
+@pytest.mark.parametrize("first", ["the receipt", "the answer"])
+@pytest.mark.parametrize("shown", [S.DELIVERED, S.ENROUTE])
+async def test_a_part_taken_without_an_id_is_known_by_its_reference(
+    path: Path, autojump_clock: trio.testing.MockClock, first: str, shown: ReceiptState
+) -> None:
+    """From then on it has the id of its receipt."""
+    async with run(path) as books:
+        await books.send(segment(), segment(2))
+        if first == "the receipt":
+            await books.receive(receipt("77", shown, reference=1))
+        await books.accept((segment(), ""), (segment(2), "78"))
+        accepted = clock()
+        await later(1)
+        if first == "the answer":
+            await books.receive(receipt("77", shown, reference=1))
+        await books.receive(receipt("77"), receipt("79", reference=2))
+        await later(0.1)
+        assert books.inbox.causes == [(1, "delivered")]
+        result = books.inbox.results[1]
+        assert ("message_id", "77") in rows(result)
+        assert result.connected_at == accepted
 
 
 async def test_a_receipt_of_somebody_else_is_forgotten_in_time(
