@@ -146,7 +146,7 @@ class DialConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Limits of a single call."""
 
     ring_timeout_s: float = 30.0
-    call_limit_s: float = 3600.0
+    call_limit_s: float = 3600.0  # messages have an hour at least
     media_timeout_s: float = 0.0  # 0 = off
     allowed_prefixes: tuple[str, ...] = ()  # toll-fraud guard: what we may dial; empty = all
     trunk_failures_to_open: int = 5  # consecutive trunk failures that take a provider out of use

@@ -33,6 +33,9 @@ STORE_RETRY_S = 1.0
 GATEWAY_GRACE_S = 60.0
 """Beyond ring time-out and call limit a gateway that has not answered is broken."""
 
+MESSAGE_LIMIT_S = 3600.0
+"""What a message has at least: ``dial.call_limit_s`` is how long people may talk."""
+
 WATCH_S = 0.5
 """How often the spools that are up are looked through."""
 
@@ -142,6 +145,9 @@ class Courier:
 
     def _order(self, spool: Started) -> Order:
         work, dial = spool.job.work, self._config.dial
+        limit_s = dial.call_limit_s
+        if work.service & JOURNALLED:
+            limit_s = max(limit_s, MESSAGE_LIMIT_S)
         return Order(
             spool_id=spool.begun.spool_id,
             uid=spool.uid,
@@ -152,7 +158,7 @@ class Courier:
             caller_id=work.caller_id,
             caller_name=work.caller_name,
             ring_timeout_s=dial.ring_timeout_s,
-            call_limit_s=dial.call_limit_s,
+            call_limit_s=limit_s,
             media_timeout_s=dial.media_timeout_s,
             transmission_id=spool.begun.transmission_id,
             owner_id=work.owner_id,

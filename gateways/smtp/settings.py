@@ -20,7 +20,7 @@ UnknownPolicy = Literal["at_most_once", "at_least_once"]
 
 TOKEN = "{token}"  # noqa: S105 - the place of a bounce token, not a secret
 MAX_SESSION_S = 3_000.0
-"""All that a mail may wait for while its spool is in hand (``dial.call_limit_s`` has the rest)."""
+"""All that a mail may wait for while its spool is in hand (of its order's limit, an hour)."""
 
 MAX_KEYS = 32
 

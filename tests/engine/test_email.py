@@ -13,7 +13,8 @@ import trio.testing
 from engine import recovery
 from engine.app import Engine
 from engine.clock import now
-from engine.config import RetryConfig
+from engine.config import DialConfig, RetryConfig
+from engine.delivery import MESSAGE_LIMIT_S
 from engine.gateway import Report
 from engine.model import (
     Campaign,
@@ -39,6 +40,7 @@ from tests.engine.mailing import (
 )
 from tests.engine.test_reaper import running
 from tests.support.engine import (
+    add_campaign,
     add_provider,
     config_in,
     run_to_end,
@@ -78,6 +80,17 @@ async def test_an_order_says_whose_it_is_and_stays_the_same_message(tmp_path: Pa
     assert first.spool_id != second.spool_id
     assert first.transmission_id == second.transmission_id > 0
     assert (first.owner_id, first.caller_id) == (7, "news@example.net")
+
+
+async def test_the_limit_of_calls_is_none_for_mails(tmp_path: Path) -> None:
+    gateway = Network()
+    config = config_in(tmp_path, dial=DialConfig(call_limit_s=60.0))
+    async with running(config, now, gateway) as engine:
+        await add_provider(engine, service=EMAIL | Service.VOICE)
+        await run_to_end(engine, await mail_campaign(engine, ["a@example.com"]))
+        await run_to_end(engine, await add_campaign(engine, 1))
+    limits = {order.service: order.call_limit_s for order in gateway.orders}
+    assert limits == {EMAIL: MESSAGE_LIMIT_S, Service.VOICE: 60.0}
 
 
 # --- dead addresses -------------------------------------------------------------------------------
