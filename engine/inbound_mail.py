@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import idna
@@ -19,7 +19,6 @@ from engine.inbound import ANONYMOUS, GONE, LOOKS
 from engine.mail import InboundMail
 from engine.model import Service, Template
 from engine.results import ResultRow
-from engine.screening import bare_spelling
 from engine.store.arrival import Arrival, Served
 from engine.store.base import Store
 from engine.uploads import MediaFolder
@@ -32,7 +31,6 @@ PROGRAM = "receiveemail"
 _SUCCESS = ResultRow("application", "email_receive", "success")
 _MOST = LENGTHS[Template]
 _TITLE = 255
-_spell = bare_spelling(Service.EMAIL)
 
 
 class InboundMails:
@@ -69,6 +67,8 @@ class InboundMails:
                 "unwanted", provider_id=mail.provider_id, domain=domain_of(mail.destination)[:255]
             )
             return Reception.UNWANTED
+        if await self._repeated(mail, taker):
+            return Reception.REPEATED
         paths = await self._kept(mail)
         kept = None
         try:
@@ -90,6 +90,13 @@ class InboundMails:
                 return taker
         return None
 
+    async def _repeated(self, mail: InboundMail, taker: Served) -> bool:
+        """Asked before files are kept, which cost more than the rest of a mail; and again then."""
+        since = _repeat_since(mail)
+        if since is None or not mail.files:
+            return False
+        return await self._store.came(mail.provider_id, _key(mail, taker), since)
+
     async def _kept(self, mail: InboundMail) -> list[str]:
         if not mail.files:
             return []
@@ -98,14 +105,13 @@ class InboundMails:
     def _arrival(
         self, mail: InboundMail, account: Served, program_id: int, paths: Sequence[str]
     ) -> Arrival:
-        within_s, email = mail.repeat_within_s, _sender(mail)
+        email = _sender(mail)
         title = f"Email from {email or ANONYMOUS}"
         return Arrival(
             at=mail.at,
-            # Another recipient's copy of the same mail is another arrival.
-            key=f"{mail.key} {_spell(mail.destination)}",
+            key=_key(mail, account),
             provider_id=mail.provider_id,
-            repeat_since=mail.at - timedelta(seconds=within_s) if within_s > 0 else None,
+            repeat_since=_repeat_since(mail),
             owner_id=account.owner_id,
             account_id=account.account_id,
             program_id=program_id,
@@ -119,6 +125,16 @@ class InboundMails:
             message=_template(mail, title, paths),
             rows=(_SUCCESS, *mail.rows),
         )
+
+
+def _key(mail: InboundMail, account: Served) -> str:
+    """Of an account's copy, however many of its addresses the mail was sent to."""
+    return f"{mail.key} {account.account_id}"
+
+
+def _repeat_since(mail: InboundMail) -> datetime | None:
+    within_s = mail.repeat_within_s
+    return mail.at - timedelta(seconds=within_s) if within_s > 0 else None
 
 
 def _template(mail: InboundMail, name: str, paths: Sequence[str]) -> Template:

@@ -58,7 +58,8 @@ class InboundMail(msgspec.Struct, frozen=True, kw_only=True):
 
     ``provider_id`` 0 = the listener. ``source`` is its From (else the envelope's sender, "" for
     none). ``files`` may be moved by who takes it; who handed it in removes what is left. ``key``
-    and ``repeat_within_s`` as in ``InboundText``. HTML in ``body`` is cleaned.
+    (the same for all recipients of a mail: an account has it once) and ``repeat_within_s`` as in
+    ``InboundText``. HTML in ``body`` is cleaned.
     """
 
     provider_id: int

@@ -79,6 +79,10 @@ class Doorkeeper(Protocol):
         """
         ...
 
+    async def came(self, provider_id: int, key: str, since: datetime) -> bool:
+        """Whether ``receive`` would find that a message with this key came before."""
+        ...
+
     async def receive(self, arrival: Arrival) -> Kept | None:
         """Keep a message that came in, in one transaction; None where it had come before.
 

@@ -234,7 +234,7 @@ class _Came(msgspec.Struct, frozen=True):
             body_alt=parsed.body_alt,
             message_id=parsed.message_id,
             at=at,
-            key=_key(recipient, self.mail_from, parsed.digest),
+            key=_key(self.mail_from, parsed.digest),
             files=files,
             rows=_rows(source, parsed),
         )
@@ -249,7 +249,7 @@ def _rows(source: MailAddress, parsed: Parsed) -> tuple[ResultRow, ...]:
     return tuple(ResultRow("email", name, data) for name, data in found if data)
 
 
-def _key(recipient: str, mail_from: str, digest: str) -> str:
+def _key(mail_from: str, digest: str) -> str:
     """The same for the same mail handed over again, by whatever way it took."""
-    parts = msgspec.json.encode((recipient.lower(), mail_from, digest))
+    parts = msgspec.json.encode((mail_from, digest))
     return blake2b(parts, digest_size=16).hexdigest()

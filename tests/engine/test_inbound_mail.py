@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,19 @@ async def test_who_wrote_before_is_not_made_again(scene: Scene) -> None:
     assert await scene.store.find(Contact, Query()) == [known]
 
 
+async def test_one_account_has_a_mail_once_however_often_it_is_named(scene: Scene) -> None:
+    await scene.account()
+    await scene.account("them@example.net")
+    files = (scene.file("a.pdf", b"one"),)
+    seen = [
+        await scene.mails.receive(inbound(destination=address, files=files))
+        for address in (US, "us+1@example.net", "US+2@example.net", "them@example.net")
+    ]
+    assert seen == [Reception.TAKEN, Reception.REPEATED, Reception.REPEATED, Reception.TAKEN]
+    assert scene.media() == [b"one", b"one"]
+    assert len(await scene.store.find(Transmission, Query())) == 2
+
+
 # --- whose it is ----------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("ours", "asked"),
@@ -243,6 +257,15 @@ async def test_handed_in_again_it_is_a_repeat_and_its_files_go(scene: Scene) -> 
     assert await scene.mails.receive(fresh) is Reception.TAKEN
 
 
+async def test_no_file_of_a_repeat_is_looked_at(scene: Scene) -> None:
+    await scene.account()
+    assert await scene.mails.receive(inbound(files=(scene.file("a", b"1"),))) is Reception.TAKEN
+    gone = inbound(files=(MailFile(scene.folder / "none", "n", "x/y", 1),))
+    assert await scene.mails.receive(gone) is Reception.REPEATED
+    with pytest.raises(UnavailableError):
+        await scene.mails.receive(msgspec.structs.replace(gone, repeat_within_s=0.0))
+
+
 class Crashing:
     """A store that fails at the commit of an arrival, as a full disk does."""
 
@@ -253,6 +276,9 @@ class Crashing:
 
     async def served_address(self, address: str, program_type: str) -> list[Served]:
         return await self._store.served_address(address, program_type)
+
+    async def came(self, provider_id: int, key: str, since: datetime) -> bool:
+        return await self._store.came(provider_id, key, since)
 
     async def receive(self, _: Arrival) -> Kept | None:
         self.reached.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -115,6 +116,17 @@ class MailStoreSuite:
         assert caught.value.field == "account_id"
         assert await scene.store.find(Template, Query()) == []
         assert await scene.store.find(Contact, Query()) == []
+
+    async def test_whether_a_mail_came_before(self, scene: Scene) -> None:
+        store = scene.store
+        assert not await store.came(0, "k", AT)
+        assert await store.receive(mail(scene, repeat_since=AT)) is not None
+        assert await store.receive(mail(scene, repeat_since=AT)) is None
+        assert await store.came(0, "k", AT)
+        assert await store.came(0, "k", AT - timedelta(days=1))
+        assert not await store.came(0, "k", AT + timedelta(seconds=1))
+        assert not await store.came(1, "k", AT)
+        assert not await store.came(0, "another", AT)
 
     # --- whose an address is ---------------------------------------------------------------------
     async def test_an_account_by_its_address(self, store: Store) -> None:

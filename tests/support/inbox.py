@@ -48,10 +48,10 @@ class Tray:
         return Reception.TAKEN
 
     async def receive_mail(self, mail: InboundMail) -> Reception:
-        """Keep it (its files stay where they are); as ``receive``."""
+        """Keep it (its files stay where they are); as ``receive``, for each address."""
         if not await self.serves_mail(mail.destination):
             return Reception.UNWANTED
-        if any(one.key == mail.key for one in self.mails) and mail.repeat_within_s:
+        if mail.repeat_within_s and any(_same(one, mail) for one in self.mails):
             return Reception.REPEATED
         self.mails.append(mail)
         self._ring()
@@ -70,3 +70,8 @@ class Tray:
     def _ring(self) -> None:
         self._came.set()
         self._came = trio.Event()
+
+
+def _same(one: InboundMail, other: InboundMail) -> bool:
+    same_box = one.destination.lower() == other.destination.lower()
+    return one.key == other.key and same_box

@@ -136,6 +136,9 @@ async def test_the_same_mail_again_is_a_repeat_for_its_recipient_only(house: Hou
     await house.intake.take(b"other", SENDER, [ALICE])
 
     assert again == [TAKEN, TAKEN]
+    # Whose it is, and whether he has it, the engine knows.
+    assert len({mail.key for mail in house.post.mails}) == 3
+    assert house.post.mails[0].key == house.post.mails[1].key
     assert [mail.destination for mail in house.post.mails] == [ALICE, BOB, ALICE, ALICE]
 
 
