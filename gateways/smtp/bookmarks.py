@@ -1,4 +1,4 @@
-"""How far each mailbox is read: the statements of the journal that the IMAP side needs."""
+"""How far each mailbox is read, and what its server is still to be told: the journal's part."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from hashlib import blake2b
 from sqlite3 import Connection
 
 import msgspec
+from msgspec.structs import astuple
 
 from gateways.smtp.settings import ImapSettings
 
 _USUAL_PORTS = (None, 143, 993)
+_SLICE = 1_000  # mails that one look disposes of though another one took them
+_COLUMNS = "provider_id, mailbox, uidvalidity, uid"
+_HERE = "provider_id = ? AND mailbox = ? AND uidvalidity = ?"
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -31,8 +35,8 @@ def mailbox_of(settings: ImapSettings) -> str:
     return blake2b(parts, digest_size=16).hexdigest()
 
 
-def opened(tx: Connection, place: Place) -> int:
-    """The last UID that is done; 0 where it was never read, or all UIDs are new.
+def opened(tx: Connection, place: Place) -> tuple[int, list[int]]:
+    """The last UID that is read, 0 where all are new; and some of what is not yet disposed of.
 
     What the release before read had no name: it is this mailbox, and no other one later.
     """
@@ -40,16 +44,31 @@ def opened(tx: Connection, place: Place) -> int:
         "UPDATE imap SET mailbox = ? WHERE provider_id = ? AND mailbox = ''",
         (place.mailbox, place.provider_id),
     )
-    row = tx.execute(
-        "SELECT uid FROM imap WHERE provider_id = ? AND mailbox = ? AND uidvalidity = ?",
-        msgspec.structs.astuple(place),
-    ).fetchone()
-    return int(row[0]) if row else 0
+    row = tx.execute(f"SELECT uid FROM imap WHERE {_HERE}", astuple(place)).fetchone()  # noqa: S608
+    return (int(row[0]) if row else 0), _undisposed(tx, place)
 
 
-def book(tx: Connection, place: Place, uid: int) -> None:
-    """It is read up to here."""
+def _undisposed(tx: Connection, place: Place) -> list[int]:
+    """In any order: one that its server never lets go shall not hold up the others for ever."""
     tx.execute(
-        "INSERT OR REPLACE INTO imap (provider_id, mailbox, uidvalidity, uid) VALUES (?, ?, ?, ?)",
-        (*msgspec.structs.astuple(place), uid),
+        "DELETE FROM imap_taken WHERE provider_id = ? AND mailbox = ? AND uidvalidity <> ?",
+        astuple(place),
     )
+    found = tx.execute(
+        f"SELECT uid FROM imap_taken WHERE {_HERE} ORDER BY random() LIMIT ?",  # noqa: S608
+        (*astuple(place), _SLICE),
+    )
+    return [row[0] for row in found]
+
+
+def book(tx: Connection, place: Place, uid: int, *, taken: bool) -> None:
+    """It is read up to here; what was ``taken`` is to be disposed of."""
+    row = (*astuple(place), uid)
+    tx.execute(f"INSERT OR REPLACE INTO imap ({_COLUMNS}) VALUES (?, ?, ?, ?)", row)  # noqa: S608
+    if taken:
+        tx.execute(f"INSERT OR REPLACE INTO imap_taken ({_COLUMNS}) VALUES (?, ?, ?, ?)", row)  # noqa: S608
+
+
+def disposed(tx: Connection, place: Place, uid: int) -> None:
+    """Nothing is left to be done with it."""
+    tx.execute(f"DELETE FROM imap_taken WHERE {_HERE} AND uid = ?", (*astuple(place), uid))  # noqa: S608

@@ -1,8 +1,9 @@
 """Mail from a mailbox elsewhere, for who has no listener: looked for every ``poll_s``.
 
-A mail is booked (how far the mailbox is read) once the intake has said its last word about it, and
-only then marked, moved or deleted; what is refused stays there. A kill in between shows it to the
-intake again, which knows it.
+A mail is booked (how far the mailbox is read) once the intake has said its last word about it; a
+kill before that shows it to the intake again, which knows it. Only then it is marked, moved or
+deleted; what the server does not do now, or a kill prevents, is done by a later look. What is
+refused stays there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ from engine.store.journal import Journal
 from gateways.smtp import bookmarks
 from gateways.smtp.bookmarks import Place, mailbox_of
 from gateways.smtp.intake import NOBODY, PUT_OFF, TAKEN, Reply
-from gateways.smtp.mailbox import LoginRefusedError, Mailbox, MailboxError
+from gateways.smtp.mailbox import (
+    DisposalRefusedError,
+    LoginRefusedError,
+    Mailbox,
+    MailboxError,
+)
 from gateways.smtp.settings import ImapSettings
 
 T = TypeVar("T")
@@ -79,6 +85,7 @@ class ImapPoller:
         self._thread = trio.CapacityLimiter(1)
         self._counts: Counter[str] = Counter()
         self._fault = ""
+        self._staying = ""  # why mails that were taken are still where they were
 
     async def run(self) -> None:
         """Until cancelled; then the connection is cut and its thread ends."""
@@ -86,7 +93,7 @@ class ImapPoller:
         while True:
             try:
                 await self.look()
-                failures, self._fault, wait_s = 0, "", self._settings.poll_s
+                failures, self._fault, wait_s = 0, self._staying, self._settings.poll_s
             except LoginRefusedError:
                 self._failed("login refused")
                 log.error("smtp.imap_login_refused", provider=self._provider.name)  # noqa: TRY400
@@ -123,33 +130,57 @@ class ImapPoller:
         return await trio.to_thread.run_sync(work, limiter=self._thread, abandon_on_cancel=True)
 
     async def _take_new(self, box: Mailbox) -> None:
-        place = self._place(box)
-        last = await self._journal.write(lambda tx: bookmarks.opened(tx, place))
+        place = Place(self._provider.id, mailbox_of(self._settings), box.uidvalidity)
+        last, left = await self._journal.write(lambda tx: bookmarks.opened(tx, place))
+        self._staying = ""
+        for uid in left:
+            if not await self._dispose(box, place, uid):
+                break  # most likely of all of them
         mails = box.newer(last)
         while (found := await self._in_thread(lambda: next(mails, None))) is not None:
             uid, size = found
-            if not await self._take(box, uid, size):
+            if not await self._take(box, place, uid, size):
                 return
 
-    async def _take(self, box: Mailbox, uid: int, size: int) -> bool:
+    async def _take(self, box: Mailbox, place: Place, uid: int, size: int) -> bool:
         """Take one mail; False where the store takes none now."""
         self._counts["seen"] += 1
+        reply = await self._answered(box, uid, size)
+        if reply.code == PUT_OFF.code:
+            return False
+        # What was not taken stays where it is: it may be somebody's.
+        taken = reply.code == TAKEN.code
+        await self._journal.write(lambda tx: bookmarks.book(tx, place, uid, taken=taken))
+        if taken:
+            await self._dispose(box, place, uid)
+        return True
+
+    async def _answered(self, box: Mailbox, uid: int, size: int) -> Reply:
         if size > self._max_bytes:
             self._counts["too_big"] += 1
             log.warning("smtp.imap_too_big", provider=self._provider.name, uid=uid, octets=size)
-            await self._book(box, uid)
-            return True
+            return NOBODY
         raw = await self._in_thread(lambda: box.fetch(uid))
         reply = NOBODY  # of what is gone, too
         if raw is not None and len(raw) <= self._max_bytes:
             reply = await self._handed_in(raw)
         self._counts[f"replies_{reply.code}"] += 1
-        if reply.code == PUT_OFF.code:
-            return False
-        await self._book(box, uid)
-        # What was not taken stays where it is: it may be somebody's.
-        if reply.code == TAKEN.code:
+        return reply
+
+    async def _dispose(self, box: Mailbox, place: Place, uid: int) -> bool:
+        """Mark, move or delete it; False where the server refuses: a later look tries again."""
+        try:
             await self._in_thread(lambda: box.dispose(uid))
+        except DisposalRefusedError as error:
+            self._counts["not_disposed"] += 1
+            if not self._staying:
+                log.warning(
+                    "smtp.imap_not_disposed", provider=self._provider.name, cause=str(error)
+                )
+            self._staying = str(error)
+            if not error.copied:
+                return False
+        self._journal.post(lambda tx: bookmarks.disposed(tx, place, uid))
         return True
 
     async def _handed_in(self, raw: bytes) -> Reply:
@@ -167,13 +198,6 @@ class ImapPoller:
             if await self._intake.wanted(address):
                 return address
         return None
-
-    async def _book(self, box: Mailbox, uid: int) -> None:
-        place = self._place(box)
-        await self._journal.write(lambda tx: bookmarks.book(tx, place, uid))
-
-    def _place(self, box: Mailbox) -> Place:
-        return Place(self._provider.id, mailbox_of(self._settings), box.uidvalidity)
 
     def statistics(self) -> dict[str, Any]:
         """Mails seen, what became of them, what is wrong now."""

@@ -42,6 +42,16 @@ SCHEMA: tuple[str, ...] = (
     DROP TABLE imap;
     ALTER TABLE imap_each RENAME TO imap;
     """,
+    # 3. Mails that were taken and are not yet marked, moved or deleted at their server.
+    """
+    CREATE TABLE imap_taken (
+        provider_id INTEGER NOT NULL,
+        mailbox TEXT NOT NULL,
+        uidvalidity INTEGER NOT NULL,
+        uid INTEGER NOT NULL,
+        PRIMARY KEY (provider_id, mailbox, uidvalidity, uid)
+    ) WITHOUT ROWID;
+    """,
 )
 """One script per version of the file, in order: to extend, add another at the end."""
 

@@ -32,6 +32,14 @@ class MailboxError(Exception):
     """The connection, the server or the folder fails; another try may help."""
 
 
+class DisposalRefusedError(MailboxError):
+    """The server does not do that with a mail. ``copied``: it did that much, which is enough."""
+
+    def __init__(self, why: str, *, copied: bool) -> None:
+        super().__init__(why)
+        self.copied = copied
+
+
 class _Ours:
     """What imaplib's clients lack; ``box`` gets hold of them before they wait for a greeting."""
 
@@ -156,24 +164,37 @@ class Mailbox:
         return None
 
     def dispose(self, uid: int) -> None:
-        """Do with a mail that was taken what the settings say."""
-        self._guard(lambda: self._dispose(str(uid)))
+        """Do with a mail that was taken what the settings say; ``DisposalRefusedError``.
 
-    def _dispose(self, uid: str) -> None:
-        client, after = self._client, self._settings.after
+        A mail that is gone is no error (RFC 9051 §6.4.9).
+        """
+        copied = False
+        for command, *arguments in self._disposal(str(uid)):
+            try:
+                self._guard(partial(self._tell, command, *arguments))
+            except MailboxError as error:
+                if isinstance(error.__cause__, _DEAD):
+                    raise
+                raise DisposalRefusedError(str(error), copied=copied) from None
+            copied = copied or command == "COPY"
+
+    def _tell(self, *command: str) -> None:
+        _checked(self._client.uid(*command))
+
+    def _disposal(self, uid: str) -> Iterator[tuple[str, ...]]:
+        after, folder = self._settings.after, _quoted(self._settings.move_to)
         if after == "seen":
-            _checked(client.uid("STORE", uid, "+FLAGS.SILENT", r"(\Seen)"))
+            yield "STORE", uid, "+FLAGS.SILENT", r"(\Seen)"
+            return
+        if after == "move" and "MOVE" in self._capabilities:
+            yield "MOVE", uid, folder
             return
         if after == "move":
-            folder = _quoted(self._settings.move_to)
-            if "MOVE" in self._capabilities:
-                _checked(client.uid("MOVE", uid, folder))
-                return
-            _checked(client.uid("COPY", uid, folder))
-        _checked(client.uid("STORE", uid, "+FLAGS.SILENT", r"(\Deleted)"))
+            yield "COPY", uid, folder
+        yield "STORE", uid, "+FLAGS.SILENT", r"(\Deleted)"
         # Without UIDPLUS it stays marked: EXPUNGE would remove what others have marked too.
         if "UIDPLUS" in self._capabilities:
-            _checked(client.uid("EXPUNGE", uid))
+            yield "EXPUNGE", uid
 
     def close(self) -> None:
         """Log out; it may be closed already."""

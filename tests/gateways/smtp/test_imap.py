@@ -14,6 +14,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from engine.errors import UnavailableError
 from engine.model import Provider
@@ -22,7 +23,7 @@ from gateways.smtp.bookmarks import mailbox_of
 from gateways.smtp.imap import ImapPoller, addresses_of, sender_of
 from gateways.smtp.intake import NOBODY, PUT_OFF, TAKEN, UNREADABLE, Reply
 from gateways.smtp.journal import SCHEMA, Journal
-from gateways.smtp.mailbox import LoginRefusedError, MailboxError
+from gateways.smtp.mailbox import LoginRefusedError, Mailbox, MailboxError
 from gateways.smtp.settings import ImapSettings
 from tests.support import LOCALHOST
 from tests.support.mail.dovecot import Dovecot, dovecot
@@ -155,19 +156,22 @@ async def test_what_is_kept_is_marked_and_not_taken_again(box: Box) -> None:
     assert rb"\Seen" in flags
 
 
-@pytest.mark.parametrize("without", [(), ("MOVE",), ("MOVE", "UIDPLUS")])
-async def test_what_is_moved_is_in_the_other_folder(
-    box: Box, without: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _say_no(monkeypatch: pytest.MonkeyPatch, *without: bytes) -> None:
     """Servers without these extensions (RFC 6851, RFC 4315) are some that do not say them."""
     real = imaplib.IMAP4.capability
 
     def fewer(client: imaplib.IMAP4) -> tuple[str, list[bytes]]:
         kind, said = real(client)
-        words = b" ".join(said).split()
-        return kind, [b" ".join(one for one in words if one.decode() not in without)]
+        return kind, [b" ".join(one for one in b" ".join(said).split() if one not in without)]
 
     monkeypatch.setattr(imaplib.IMAP4, "capability", fewer)
+
+
+@pytest.mark.parametrize("without", [(), (b"MOVE",), (b"MOVE", b"UIDPLUS")])
+async def test_what_is_moved_is_in_the_other_folder(
+    box: Box, without: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _say_no(monkeypatch, *without)
     await trio.to_thread.run_sync(_with_client, box.server, lambda c: c.create("Done"))
     await box.put(_mail("one"))
     await box.look(after="move", move_to="Done")
@@ -175,7 +179,7 @@ async def test_what_is_moved_is_in_the_other_folder(
     assert len(await box.flags("Done")) == 1
     left = await box.flags()
     assert left == [] or rb"\Deleted" in left[0]
-    assert bool(left) == ("UIDPLUS" in without)
+    assert bool(left) == (b"UIDPLUS" in without)
 
 
 async def test_a_store_that_is_down_stops_the_round_and_the_mail_comes_again(box: Box) -> None:
@@ -290,6 +294,97 @@ async def test_a_kill_before_it_was_booked_shows_it_to_the_intake_again(box: Box
     await box.look()
 
     assert box.gate.subjects() == [b"one", b"one"]
+
+
+async def test_what_cannot_be_moved_holds_up_nothing_and_is_moved_later(box: Box) -> None:
+    mails = [_mail(f"{number}") for number in range(5)]
+    await box.put(*mails)
+    poller = box.poller(after="move", move_to="Done")
+    await poller.look()
+    await poller.look()
+    assert box.gate.subjects() == [f"{number}".encode() for number in range(5)]
+    assert len(await box.flags()) == 5
+    # One for each mail, and the second look leaves off after one of them.
+    assert poller.statistics()["not_disposed"] == 6
+
+    await trio.to_thread.run_sync(_with_client, box.server, lambda c: c.create("Done"))
+    await poller.look()
+    assert (len(await box.flags("Done")), await box.flags()) == (5, [])
+    await poller.look()
+    assert len(box.gate.taken) == 5
+    assert poller.statistics()["not_disposed"] == 6
+
+
+async def test_the_operator_sees_why_mails_stay(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    await box.put(_mail("one"))
+    poller = box.poller(after="move", move_to="Done")
+    looked = trio.Event()
+    sleep = trio.sleep
+
+    async def told(seconds: float) -> None:
+        if seconds == 60.0:
+            looked.set()
+        await sleep(seconds)
+
+    monkeypatch.setattr("gateways.smtp.imap.trio.sleep", told)
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(poller.run)
+            with trio.fail_after(DEADLINE_S):
+                await looked.wait()
+            nursery.cancel_scope.cancel()
+    assert [log["event"] for log in logs] == ["smtp.imap_not_disposed"]
+    assert "TRYCREATE" in poller.statistics()["fault"]
+
+
+async def test_what_was_copied_and_cannot_be_removed_is_not_copied_again(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rights to read and not to delete (RFC 4314): each try would leave another copy."""
+    _say_no(monkeypatch, b"MOVE", b"UIDPLUS")
+    uid = imaplib.IMAP4.uid
+
+    def no_stores(client: imaplib.IMAP4, command: str, *args: str) -> tuple[str, list[Any]]:
+        refused = ("NO", [b"[NOPERM] Permission denied"])
+        return refused if command == "STORE" else uid(client, command, *args)
+
+    monkeypatch.setattr(imaplib.IMAP4, "uid", no_stores)
+    await trio.to_thread.run_sync(_with_client, box.server, lambda c: c.create("Done"))
+    await box.put(_mail("one"), _mail("two"))
+    poller = box.poller(after="move", move_to="Done")
+    await poller.look()
+    await poller.look()
+
+    assert len(await box.flags("Done")) == 2
+    assert poller.statistics()["not_disposed"] == 2
+
+
+async def test_what_was_taken_before_a_kill_is_disposed_of_after_it(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await box.put(_mail("one"))
+    with trio.CancelScope() as scope, monkeypatch.context() as patch:
+        patch.setattr(Mailbox, "dispose", lambda *_: trio.from_thread.run_sync(scope.cancel))
+        await box.look()
+    assert scope.cancelled_caught
+    assert len(await box.flags()) == 1
+
+    await box.look()
+
+    assert await box.flags() == []
+    assert box.gate.subjects() == [b"one"]
+
+
+async def test_what_was_left_of_a_folder_that_is_no_more_is_forgotten(box: Box) -> None:
+    """Its UIDs are other mails' now (RFC 9051 §2.3.1.1)."""
+    await box.server.set_uidvalidity(USER, "INBOX", 1)
+    await box.put(_mail("one"), _mail("two"))
+    await box.look(after="move", move_to="Done")
+    await box.server.set_uidvalidity(USER, "INBOX", 2)
+    box.gate.replies = [NOBODY, TAKEN]
+    await box.look()
+
+    assert len(await box.flags()) == 1, "the one that nobody wants"
 
 
 async def test_a_wrong_password_is_told_from_a_server_that_is_down(box: Box) -> None:
