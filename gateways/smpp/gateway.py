@@ -25,7 +25,7 @@ from gateways.smpp.link import CLOSE_S, Link
 from gateways.smpp.messenger import SmppMessenger
 from gateways.smpp.pdu import Address, Command
 from gateways.smpp.records import ReceiptState
-from gateways.smpp.settings import parse
+from gateways.smpp.settings import SmppSettings, parse
 from gateways.smpp.tracker import Tracker
 from gateways.traffic import Traffic
 
@@ -142,7 +142,7 @@ class SmppGateway:
             return node_failure("gateway_closed")
         link = self._links.get(order.provider.id)
         if link is None:
-            return results.trunk_failure("not_bound")
+            return results.put_off("not_bound", SmppSettings(), fault="the provider is not in use")
         messenger = SmppMessenger(order, link, progress, self._clock, self._take_references)
         self._in_hand.add(order.spool_id)
         try:

@@ -103,6 +103,7 @@ class Line:
         intake: Intake,
         on_change: Callable[[], None],
     ) -> None:
+        self.fault = ""  # why there is no bind; "" while there is one, and before the first
         self.last_error = ""
         self.alarm = False
         self.binds = 0
@@ -179,6 +180,7 @@ class Line:
         closed = await bind.run()
         self._bind = None
         self._intake.ended(bind)
+        self.fault = closed.reason
         if not closed.clean:
             self.last_error = closed.reason
             log.warning("smpp.closed", provider=self._provider.name, reason=closed.reason)
@@ -232,7 +234,7 @@ class Line:
         match event:
             case Bound():
                 self.binds += 1
-                self.alarm = False
+                self.alarm, self.fault = False, ""
                 self._backoff.reset()
                 log.info("smpp.bound", provider=self._provider.name, bind=self._command.name)
             case PeerUnbound():

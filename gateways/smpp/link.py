@@ -225,6 +225,11 @@ class Link:
         """Whether anything can be sent now."""
         return any(line.sends for line in self._lines)
 
+    @property
+    def fault(self) -> str:
+        """Why nothing can be sent, as far as a line tells."""
+        return next((line.fault for line in self._lines if line.fault), "")
+
     # --- questions --------------------------------------------------------------------------------
     async def query(self, message_id: str, source: Address) -> ReceiptState | None:
         """The state of a message at the SMSC (§4.8); None where it does not tell."""

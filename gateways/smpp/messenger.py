@@ -184,9 +184,18 @@ class SmppMessenger:
             vendor = status_table(self._settings)
             result = results.refused(refused[0].status, reached=reached, vendor=vendor)
         else:
-            cause = "queue_full" if self._link.bound else "not_bound"
-            result = results.trunk_failure(cause, reached)
+            result = self._not_sent(reached)
         return _timed(_noted(result, self._rows()), self._started_at, self._clock())
+
+    def _not_sent(self, reached: Reached) -> Result:
+        """Given up before it was written, but for parts that another one went before."""
+        if self._link.bound:
+            cause, fault = "queue_full", ""
+        else:
+            cause, fault = "not_bound", self._link.fault
+        if reached is Reached.NOTHING:
+            return results.put_off(cause, self._settings, self._validity_s, fault)
+        return results.trunk_failure(cause, reached, fault)
 
     def _rows(self) -> tuple[ResultRow, ...]:
         tickets = self._tickets()

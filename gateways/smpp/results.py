@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import accumulate
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ import msgspec
 from engine.results import Blame, Disposition, Reached, Result, ResultRow
 from gateways.smpp.names import status_name
 from gateways.smpp.records import ReceiptState
+from gateways.smpp.settings import SmppSettings
+
+_MAX_DATA = 255  # of a result row
 
 
 class Action(StrEnum):
@@ -231,9 +235,27 @@ def not_sent() -> Result:
     return _again(_result(_D.INTERRUPTED, "not_sent", _B.NODE, Reached.NOTHING))
 
 
-def trunk_failure(cause: str, reached: Reached = Reached.NOTHING) -> Result:
-    """The provider took nothing: where nothing left, the next one may be tried at once."""
-    return _result(_D.FAILED, cause, _B.PROVIDER, reached)
+def put_off(cause: str, settings: SmppSettings, validity_s: float = 0.0, fault: str = "") -> Result:
+    """Certainly nothing of it left: the next trunk at once, else the same try by ``retry_s``.
+
+    The waits together stay within ``validity_s`` (0: all of them): later than that nobody wants it.
+    ``fault`` is why the provider takes nothing, in words.
+    """
+    result = _result(_D.DEFERRED, cause, _B.PROVIDER, Reached.NOTHING)
+    waits = zip(settings.retry_s, accumulate(settings.retry_s), strict=True)
+    later_s = tuple(each for each, total in waits if not validity_s or total <= validity_s)
+    return msgspec.structs.replace(result, later_s=later_s, rows=_error(fault))
+
+
+def trunk_failure(cause: str, reached: Reached, fault: str = "") -> Result:
+    """The provider took no more, and what it had taken may be there: it is not tried again."""
+    result = _result(_D.FAILED, cause, _B.PROVIDER, reached)
+    return msgspec.structs.replace(result, rows=_error(fault))
+
+
+def _error(words: str) -> tuple[ResultRow, ...]:
+    """What went wrong, in the row that the dialect has for it (specs/ictcore.md §5.3)."""
+    return (ResultRow("error", "error", words[:_MAX_DATA]),) if words else ()
 
 
 def invalid(field: str) -> Result:

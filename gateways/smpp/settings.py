@@ -77,6 +77,12 @@ class SmppSettings(
     ] = {}
     retries: Annotated[int, Meta(ge=0, le=100)] = 5  # of one part, on temporary statuses
 
+    # --- what could not leave: put off, within its validity
+    retry_s: Annotated[tuple[Seconds, ...], Meta(max_length=100)] = (
+        *(30.0, 60.0, 120.0, 300.0, 600.0),
+        *(900.0,) * 95,  # a day together
+    )
+
 
 def parse(settings: dict[str, Any]) -> SmppSettings:
     """The settings; ``InvalidError`` names what is wrong with them."""

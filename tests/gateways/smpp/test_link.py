@@ -15,7 +15,7 @@ from engine.config import SmppConfig
 from engine.errors import UnavailableError
 from engine.gateway import Messenger, Stage, TextMessage
 from engine.model import Provider, Service, Spool
-from engine.results import Awaiting, Blame, Disposition, Reached, Result, ResultRow
+from engine.results import Awaiting, Blame, Disposition, Fate, Reached, Result, ResultRow
 from gateways.smpp.intake import NoReceiver
 from gateways.smpp.ledger import NoBooks
 from gateways.smpp.line import Backoff
@@ -47,6 +47,22 @@ def refusing(*statuses: int) -> Any:
                 await peer.send(pdu(request.command | 0x80000000, 0, request.sequence))
 
     return script
+
+
+def fault_of(result: Result) -> str:
+    """What its row says went wrong."""
+    found = [row.data for row in result.rows if (row.type, row.name) == ("error", "error")]
+    return found[0] if found else ""
+
+
+def assert_put_off(fate: Fate) -> Result:
+    """Nothing left: the next trunk may be tried at once, else it goes on later."""
+    assert isinstance(fate, Result)
+    assert (fate.disposition, fate.cause) == (Disposition.DEFERRED, "not_bound")
+    assert fate.trunk_failed
+    assert fate.later_s == SmppSettings().retry_s
+    assert not fate.again
+    return fate
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -217,8 +233,7 @@ async def test_nobody_listens(tmp_path: Path) -> None:
         await node.provide(provider)
         delivery = Delivery(order_of(provider, ring_timeout_s=0.3))
         result = await delivery.run(node.gateway)
-        assert isinstance(result, Result)
-        assert (result.cause, result.trunk_failed) == ("not_bound", True)
+        assert "refused" in fault_of(assert_put_off(result))
         assert delivery.stages == []
         assert node.of()["queue"] == 0
 
@@ -229,8 +244,8 @@ async def test_the_login_is_wrong(tmp_path: Path) -> None:
         provider = provider_of(fields, reconnect_max_s=60.0)
         await node.provide(provider)
         result = await node.deliver(order_of(provider, ring_timeout_s=1.0))
-        assert isinstance(result, Result)
-        assert result.cause == "not_bound"
+        fault = fault_of(assert_put_off(result))
+        assert fault == "bind refused: 0x0000000e ESME_RINVPASWD"
         (line,) = node.of()["lines"]
         assert line["alarm"]
         assert "ESME_RINVPASWD" in line["last_error"]
@@ -240,6 +255,26 @@ async def test_the_login_is_wrong(tmp_path: Path) -> None:
                 await smsc.wait_event("bind")
                 binds += 1
         assert binds == 1, "binding again and again locks the account"
+
+
+async def test_what_had_left_in_part_is_not_put_off(tmp_path: Path) -> None:
+    binds = iter((True,))
+
+    async def script(peer: Peer) -> None:
+        if next(binds, False):
+            await peer.bind()
+            (submit,) = await peer.expect_submits(1)
+            await peer.send(submit_resp(submit))
+
+    async with faulty_smsc(script) as smsc, running(tmp_path) as node:
+        provider = provider_at(smsc.port, window=1)
+        await node.provide(provider)
+        result = await node.deliver(order_of(provider, "x" * 1000, ring_timeout_s=0.3))
+        assert isinstance(result, Result)
+        assert (result.disposition, result.cause) == (Disposition.FAILED, "not_bound")
+        assert (result.reached, result.later_s) == (Reached.PERSON, ())
+        assert not result.trunk_failed
+        assert fault_of(result)
 
 
 async def test_messages_wait_for_a_bind_that_comes_in_time(tmp_path: Path) -> None:
@@ -331,7 +366,7 @@ async def test_the_queue_is_bounded_and_callers_wait(tmp_path: Path) -> None:
         await node.until(lambda: node.of()["held_back"] == 3)
         assert node.of()["queue"] == 5
         await node.until(lambda: node.gateway.statistics()["calls_up"] == 0)
-        assert node.gateway.statistics()["failed"] == 8
+        assert node.gateway.statistics()["deferred"] == 8
 
 
 # --- other providers, the end ---------------------------------------------------------------------
@@ -371,18 +406,14 @@ async def test_a_provider_that_is_gone_unbinds(tmp_path: Path) -> None:
         await node.provide()
         with trio.fail_after(5):
             await unbound.wait()
-        result = await node.deliver(order_of(provider))
-        assert isinstance(result, Result)
-        assert (result.cause, result.trunk_failed) == ("not_bound", True)
+        assert_put_off(await node.deliver(order_of(provider)))
 
 
 async def test_settings_that_are_wrong_bind_nothing(tmp_path: Path) -> None:
     async with running(tmp_path) as node:
         provider = provider_at(free_port(), no_such_setting=1)
         await node.provide(provider)
-        result = await node.deliver(order_of(provider))
-        assert isinstance(result, Result)
-        assert result.trunk_failed
+        assert_put_off(await node.deliver(order_of(provider)))
 
 
 async def test_closing_waits_for_the_window_and_unbinds(tmp_path: Path) -> None:

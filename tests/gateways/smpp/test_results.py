@@ -18,6 +18,7 @@ from engine.results import Result, ResultRow, no_receipt
 from gateways.smpp import results
 from gateways.smpp.records import ReceiptState as S
 from gateways.smpp.results import Action as A  # noqa: N817
+from gateways.smpp.settings import SmppSettings
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 EAGER = RetryConfig(rejected=True, interrupted=True)
@@ -203,3 +204,34 @@ def test_what_may_come_twice_says_so() -> None:
 def test_silence_is_repeated_only_where_the_policy_says_so_by_name() -> None:
     assert repeated(results.unanswered(), EAGER)
     assert not repeated(no_receipt(), EAGER)
+
+
+# --- what never left
+
+
+@pytest.mark.parametrize(
+    ("validity_s", "waits"),
+    [(0, (30, 60, 120)), (1e6, (30, 60, 120)), (210, (30, 60, 120)), (209, (30, 60)), (29, ())],
+)
+def test_what_never_left_is_put_off_within_its_validity(
+    validity_s: float, waits: tuple[float, ...]
+) -> None:
+    settings = SmppSettings(retry_s=(30, 60, 120))
+    result = results.put_off("not_bound", settings, validity_s, "refused")
+    assert (result.disposition, result.reached, result.later_s) == (D.DEFERRED, R.NOTHING, waits)
+    assert result.trunk_failed
+    assert not result.again
+    assert result.rows == (ResultRow("error", "error", "refused"),)
+
+
+def test_without_waits_of_its_own_it_is_put_off_for_a_day() -> None:
+    later_s = results.put_off("queue_full", SmppSettings()).later_s
+    assert later_s[0] == 30
+    assert 86_400 <= sum(later_s) < 90_000
+
+
+def test_what_had_left_in_part_is_over() -> None:
+    result = results.trunk_failure("not_bound", R.PERSON)
+    assert (result.disposition, result.later_s, result.rows) == (D.FAILED, (), ())
+    assert not repeated(result, EAGER)
+    assert not result.trunk_failed
