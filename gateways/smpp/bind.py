@@ -143,7 +143,7 @@ class Bind:
             InvalidError,
             trio.BrokenResourceError,
         ) as error:
-            return f"connection: {error.__cause__ or error}"
+            return f"connection: {_words(error)}"
         finally:
             if stream is not None:
                 await trio.aclose_forcefully(stream)
@@ -172,7 +172,10 @@ class Bind:
         return secure
 
     def _tls(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self._config.ca_file or None)
+        try:
+            context = ssl.create_default_context(cafile=self._config.ca_file or None)
+        except OSError as error:
+            raise OSError(f"CA file: {error}") from None
         if not self._settings.verify_tls:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -195,7 +198,7 @@ class Bind:
                 await self._tell(session.feed(bytes(data), trio.current_time()))
                 self._changed()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            reason = f"connection: {error.__cause__ or error}"
+            reason = f"connection: {_words(error)}"
         self._deaf.set()
         await self._tell(session.eof(reason))
 
@@ -213,7 +216,7 @@ class Bind:
                     else:
                         await self._sleep(stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            reason = f"connection: {error.__cause__ or error}"
+            reason = f"connection: {_words(error)}"
         await self._tell(session.eof(reason))
 
     async def _sleep(self, stream: trio.abc.Stream) -> None:
@@ -301,6 +304,14 @@ class Bind:
         self._alarm.cancel()
         self._writing.deadline = trio.current_time() + LINGER_S
         self._wake.set()
+
+
+def _words(error: BaseException) -> str:
+    """What the system said: trio tries every address of a host, and tells of all of them."""
+    cause = error.__cause__ or error
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    return str(cause)
 
 
 async def _half_close(stream: trio.SocketStream) -> None:
