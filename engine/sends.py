@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import msgspec
 import structlog
 import trio
 
@@ -34,6 +35,10 @@ SEND_WAIT_S = 10.0
 """How long a send waits for a free channel before it is refused."""
 
 BATCH = 64
+"""How many that fell due may wait in the flow for a channel."""
+
+Works = dict[tuple[int, int | None, int | None], Work]
+"""By program, account and owner."""
 
 _REFUSALS = {
     TransmissionStatus.PROCESSING: "Transmission already in process",
@@ -197,9 +202,11 @@ class SingleSends:
         now = self._clock()
         if self._next_due is None or self._next_due > now:
             return
-        due = await self._store.due_candidates(SENDS_FLOW, now, list(self._open), BATCH)
+        room = BATCH - len(self._flow.items)
+        due = await self._due(now, room) if room > 0 else []
+        works: Works = {}
         for candidate in due:
-            await self._bring(candidate)
+            await self._bring(candidate, works)
         if due or self._open:  # still pending in the store, they hide the next due time
             self._next_due = now + RECHECK
             return
@@ -208,11 +215,15 @@ class SingleSends:
         if found is not None:
             self.retry_at(found)
 
-    async def _bring(self, candidate: Candidate) -> None:
+    async def _due(self, now: datetime, room: int) -> list[Candidate]:
+        return await self._store.due_candidates(SENDS_FLOW, now, list(self._open), room)
+
+    async def _bring(self, candidate: Candidate, works: Works) -> None:
         transmission = candidate.transmission
         assert transmission is not None  # noqa: S101 - due candidates have one
         try:
-            job = await self._screened_job(await self._work(transmission), candidate, None)
+            work = await self._shared(transmission, works)
+            job = await self._screened_job(work, candidate, None)
         except UnavailableError:
             raise
         except Exception as error:
@@ -226,6 +237,15 @@ class SingleSends:
             return
         if job is not None:
             self._hand_over(job)
+
+    async def _shared(self, transmission: Transmission, works: Works) -> Work:
+        """Its work; those of one program and sender share words and attachments."""
+        key = (transmission.program_id, transmission.account_id, transmission.owner_id)
+        if key not in works:
+            works[key] = await self._work(transmission)
+        return msgspec.structs.replace(
+            works[key], title=transmission.title, try_allowed=transmission.try_allowed
+        )
 
     async def _refuse(self, candidate: Candidate, transmission: Transmission) -> None:
         work = Work(

@@ -13,8 +13,10 @@ import trio.testing
 
 from engine.app import Engine
 from engine.clock import now
+from engine.config import Config
 from engine.events import TransmissionEnded
 from engine.gateway import Order
+from engine.mail import MailForm, MailMessage
 from engine.model import (
     Account,
     Campaign,
@@ -27,7 +29,9 @@ from engine.model import (
     Transmission,
     TransmissionStatus,
 )
-from engine.results import Blame
+from engine.results import Blame, ResultRow
+from engine.sends import BATCH
+from engine.store import open_store
 from engine.store.base import Query
 from tests.engine.mailing import (
     DEFERRED,
@@ -175,6 +179,62 @@ async def test_a_single_mail_is_put_off_too(tmp_path: Path) -> None:
             while not await done():  # noqa: ASYNC110 - a store has no events
                 await trio.sleep(0.01)
         assert len(await engine.store.find(Spool, Query())) == 3
+
+
+async def _due_mails(config: Config, wall: Wall, count: int) -> None:
+    """Single mails of one template whose time has come while no node was up."""
+    async with open_store(config, clock=wall) as store:
+        template = await store.insert(Template(name="t", subject="s", body="b"))
+        data = {"template_id": template.id}
+        program = await store.insert(Program(name="p", type="sendemail", data=data))
+        account = await store.insert(Account(email="us@example.net", active=True))
+        for number in range(count):
+            contact = await store.insert(Contact(email=f"c{number}@example.com"))
+            await store.insert(
+                Transmission(
+                    title=f"mail {number}", program_id=program.id, contact_id=contact.id,
+                    service=EMAIL, account_id=account.id, due_at=wall(),
+                )
+            )  # fmt: skip
+
+
+async def test_single_mails_that_fall_due_together_come_as_there_is_room(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    config, wall, gateway, count = config_in(tmp_path), Wall(autojump_clock), Network(), 3 * BATCH
+    await _due_mails(config, wall, count)
+    gateway.hold = trio.Event()
+    async with running(config, wall, gateway) as engine:
+        await add_provider(engine, service=EMAIL, channels=4)
+        await trio.sleep(30)
+        assert len(gateway.orders) == 4
+        assert engine._sends is not None
+        assert len(engine._sends._open) <= 4 + BATCH
+        forms = {id(await _form_of(order)) for order in gateway.orders}
+        assert len(forms) == 1  # what a gateway encodes once, attachments and all
+        gateway.hold.set()
+        with trio.fail_after(3600):
+            while engine._sends._open or len(gateway.orders) < count:  # noqa: ASYNC110 - virtual
+                await trio.sleep(0.1)
+        titles = {row.title for row in await engine.store.find(Transmission, Query())}
+    assert len({order.transmission_id for order in gateway.orders}) == len(titles) == count
+
+
+async def _form_of(order: Order) -> MailForm:
+    """What the program of an order shares with others."""
+    kept: list[MailForm] = []
+
+    class Reader:
+        """Takes the mail, for its form."""
+
+        async def send_mail(self, message: MailMessage) -> None:
+            kept.append(message.form)
+
+        def note(self, row: ResultRow) -> None:
+            """Nobody asks."""
+
+    await order.program(Reader())
+    return kept[0]
 
 
 async def test_sent_by_hand_nobody_would_bring_it_again(tmp_path: Path) -> None:
