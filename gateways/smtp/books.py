@@ -30,6 +30,7 @@ class Flag(IntFlag):
     LEFT = 4  # taken, or nobody knows: a bounce may come
     UNSURE = 8  # nobody knows whether it was taken
     BOUNCED = 16
+    DOUBTED = 32  # a bounce came that anybody could have made up
 
 
 class Mail(msgspec.Struct, frozen=True, array_like=True):
@@ -128,11 +129,11 @@ def latest(tx: Connection, transmission_id: int) -> int | None:
     return None if row is None else row[0]
 
 
-def bounced(tx: Connection, mail: Mail, result: bytes, due_at: int) -> None:
-    """Its result is a bounce now, and has to be reported."""
+def bounced(tx: Connection, mail: Mail, flag: Flag, result: bytes, due_at: int) -> None:
+    """A bounce came, which its result says now; it has to be reported."""
     tx.execute(
         "UPDATE mail SET state = ?, flags = flags | ?, due_at = ?, result = ? WHERE spool_id = ?",
-        (State.REPORTING, Flag.BOUNCED, due_at, result, mail.spool_id),
+        (State.REPORTING, flag, due_at, result, mail.spool_id),
     )
 
 

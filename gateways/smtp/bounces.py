@@ -1,8 +1,10 @@
 """Which of our mails a bounce is about (RFC 3464), and whether it may be believed.
 
-A bounce can be made up by anybody. It counts by what only a receiver of the mail can know: the
-token in the address it is sent to, the ENVID, or our Message-ID, each with a MAC of ours; and only
-with the null sender, which every bounce has (RFC 5321 §4.5.5). Nothing here makes us send.
+A bounce can be made up by anybody. It counts by what only those can know who had the mail in
+hand: the token in the address it is sent to, or the ENVID, with a MAC of ours; and only with the
+null sender, which every bounce has (RFC 5321 §4.5.5). Our Message-ID tells which mail it is about
+too, but stands in replies and archives: that is noted and proves nothing. Nothing here makes us
+send.
 """
 
 from __future__ import annotations
@@ -72,27 +74,30 @@ class Matcher:
         if mail_from:
             self.counts["not_null_sender"] += 1
             return []
-        spool_id = await self._spool_of(report, recipients)
+        spool_id, proven = self._proven(report, recipients), True
+        if spool_id is None and not report.heuristic:
+            spool_id, proven = await self._claimed(report), False
         if spool_id is None:
             self.counts["unmatched"] += 1
             return []
-        found = list(self._found(spool_id, report))
+        found = list(self._found(spool_id, report, proven=proven))
         if not found:
             self.counts["not_final"] += 1
         return found
 
-    async def _spool_of(self, report: ParsedBounce, recipients: Sequence[str]) -> int | None:
+    def _proven(self, report: ParsedBounce, recipients: Sequence[str]) -> int | None:
         for recipient in recipients:
             if (spool_id := self.token_of(recipient)) is not None:
                 return spool_id
         if report.heuristic:  # a guess about any text: only where it came to an address of ours
             return None
-        if (spool_id := self._verp.spool_id(report.envid)) is not None:
-            return spool_id
+        return self._verp.spool_id(report.envid)
+
+    async def _claimed(self, report: ParsedBounce) -> int | None:
         number = self._verp.transmission_id(report.original_message_id)
         return None if number is None else await self._books.spool_of(number)
 
-    def _found(self, spool_id: int, report: ParsedBounce) -> Iterable[Bounce]:
+    def _found(self, spool_id: int, report: ParsedBounce, *, proven: bool) -> Iterable[Bounce]:
         for one in report.recipients[:_MAX_RECIPIENTS]:
             self.counts[one.action if one.action in _ACTIONS else "other_action"] += 1
             if one.final:
@@ -103,4 +108,5 @@ class Matcher:
                     diagnostic=one.diagnostic,
                     recipient=one.address,
                     final=True,
+                    proven=proven,
                 )

@@ -62,7 +62,8 @@ class Booked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Bounce(msgspec.Struct, frozen=True, kw_only=True):
     """What a delivery status notification says of a mail of ours (RFC 3464 §2.3).
 
-    ``recipient`` "" = it names none. ``final``: there will be no other.
+    ``recipient`` "" = it names none. ``final``: there will be no other. Not ``proven``: whoever has
+    seen an answer to the mail could have made it up.
     """
 
     spool_id: int
@@ -71,6 +72,7 @@ class Bounce(msgspec.Struct, frozen=True, kw_only=True):
     diagnostic: str
     recipient: str
     final: bool
+    proven: bool = True
 
 
 class Tracker:
@@ -143,6 +145,9 @@ class Tracker:
     async def bounce(self, found: Bounce) -> bool:
         """Book a bounce and report it; whether it is of a mail of ours.
 
+        One that is not proven adds rows to the result the mail has, and changes nothing of it;
+        while it has none, such a bounce is not taken.
+
         Idempotent. ``UnavailableError`` also where the answer to the mail itself is still awaited:
         whoever brings the bounce shall come again.
         """
@@ -153,7 +158,7 @@ class Tracker:
             if mail is None or mail.state == State.INTENDED or not _news(mail, found):
                 return mail
             result = _encoded(self._bounced(mail, found))
-            books.bounced(tx, mail, result, again)
+            books.bounced(tx, mail, _flag(found), result, again)
             return msgspec.structs.replace(mail, state=State.REPORTING, result=result)
 
         mail = await self._journal.write(work)
@@ -170,13 +175,18 @@ class Tracker:
 
     def _bounced(self, mail: Mail, found: Bounce) -> Result:
         diagnostic = found.diagnostic[:_DIAGNOSTIC_LENGTH]
-        result = results.bounced(
-            found.status, diagnostic, suppress=bool(mail.flags & Flag.SUPPRESS)
-        )
         rows = (
             ResultRow("email", "bounce_action", found.action),
             ResultRow("email", "bounce_status", found.status),
             ResultRow("email", "bounce_diagnostic", diagnostic),
+        )
+        if not found.proven:
+            kept = books.fate_of(mail)
+            assert isinstance(kept, Result)  # noqa: S101 - ``_matches``
+            unproven = ResultRow("email", "bounce_unproven", "yes")
+            return msgspec.structs.replace(kept, rows=(*kept.rows, *rows, unproven))
+        result = results.bounced(
+            found.status, diagnostic, suppress=bool(mail.flags & Flag.SUPPRESS)
         )
         return msgspec.structs.replace(result, rows=rows, ended_at=self._clock())
 
@@ -273,12 +283,20 @@ def _matches(mail: Mail, found: Bounce) -> bool:
     """Whether it can be of that mail: one that may be there, to that recipient."""
     if mail.state != State.INTENDED and not mail.flags & Flag.LEFT:
         return False
+    # Who can bounce it to us while it waits has the token: an address of ours was its sender.
+    if not found.proven and mail.state in {State.INTENDED, State.ACCEPTED}:
+        return False
     return not found.recipient or found.recipient.casefold() == mail.recipient.casefold()
 
 
 def _news(mail: Mail, found: Bounce) -> bool:
     """Whether it changes what is known; the flag is of the row as it was read."""
-    return _matches(mail, found) and found.final and not mail.flags & Flag.BOUNCED
+    known = Flag.BOUNCED if found.proven else Flag.BOUNCED | Flag.DOUBTED
+    return _matches(mail, found) and found.final and not mail.flags & known
+
+
+def _flag(found: Bounce) -> Flag:
+    return Flag.BOUNCED if found.proven else Flag.DOUBTED
 
 
 def _report(mail: Mail) -> Report:

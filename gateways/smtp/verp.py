@@ -1,6 +1,7 @@
 """Names that bounces bring back: which spool an address, ENVID or Message-ID is of. Pure.
 
 Each carries a MAC of the node's key, so that nobody can make a bounce up for a mail he never saw.
+Address and ENVID stay between those who carry the mail; a Message-ID is quoted by whoever answers.
 """
 
 from __future__ import annotations

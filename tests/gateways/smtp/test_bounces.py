@@ -49,7 +49,6 @@ def _message_id(verp: Verp = OURS) -> Parsed:
         (_report(), TOKEN),
         (_report(), TOKEN.upper()),
         (_envid(), ALICE),
-        (_message_id(), ALICE),
         # The token decides, whatever else is in it.
         (_report(envid=OURS.token(8), original_message_id="<x@y>"), TOKEN),
         (_report(heuristic=True), TOKEN),
@@ -72,6 +71,20 @@ async def test_what_only_a_receiver_knows_is_believed(
         )
     ]
     assert house.post.mails == []
+
+
+async def test_a_message_id_is_in_replies_and_archives_and_proves_nothing(tmp_path: Path) -> None:
+    house = _house(tmp_path, _message_id())
+
+    assert await house.intake.take(b"raw", "", [ALICE]) == [TAKEN]
+    assert [(found.spool_id, found.proven) for found in house.ledger.bounces] == [(7, False)]
+
+
+async def test_a_message_id_changes_nothing_where_there_is_a_token(tmp_path: Path) -> None:
+    house = _house(tmp_path, _report(original_message_id=OURS.message_id(70, "example.org")))
+
+    assert await house.intake.take(b"raw", "", [TOKEN]) == [TAKEN]
+    assert [found.proven for found in house.ledger.bounces] == [True]
 
 
 @pytest.mark.parametrize(

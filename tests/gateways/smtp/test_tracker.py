@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -336,6 +337,57 @@ async def test_a_later_answer_does_not_change_what_was_decided(
     await books.tracker.answered([Booked(spool_id=1, fate=results.accepted(()), left=True)])
     await books.tracker.unsent([1])
     assert await books.fate(1) == results.unknown("at_most_once")
+
+
+# --- what anybody could have made up -----------------------------------------------------------
+
+
+async def test_what_is_not_proven_closes_neither_mail_nor_address(
+    books: Books, autojump_clock: object
+) -> None:
+    await books.send(1)
+    assert not await books.tracker.bounce(bounce(1, proven=False))
+    await trio.sleep(WAIT_S + 1)
+    (silence,) = books.results(1)
+    assert (silence.disposition, silence.cause) == (Disposition.ANSWERED, "accepted")
+
+    assert await books.tracker.bounce(bounce(1, proven=False))
+    assert await books.tracker.bounce(bounce(1, "5.2.2", proven=False))
+    _, added = books.results(1)
+    assert msgspec.structs.replace(added, rows=()) == msgspec.structs.replace(silence, rows=())
+    assert [(row.name, row.data) for row in added.rows if row.name != "bounce_diagnostic"] == [
+        ("bounce_action", "failed"),
+        ("bounce_status", "5.1.1"),
+        ("bounce_unproven", "yes"),
+    ]
+
+
+async def test_what_is_proven_counts_after_what_is_not(
+    books: Books, autojump_clock: object
+) -> None:
+    await books.send(1, results.accepted(()), left=True)
+    assert await books.tracker.bounce(bounce(1, "5.2.2", proven=False))
+    assert await books.tracker.bounce(bounce(1))
+    assert await books.tracker.bounce(bounce(1, "5.2.2", proven=False))
+    unproven, proven = books.results(1)
+    assert (unproven.suppress, unproven.succeeded) == ("", True)
+    assert proven.suppress.startswith("bounce 5.1.1: ")
+    assert "bounce_unproven" not in {row.name for row in proven.rows}
+
+
+async def test_what_is_not_proven_is_kept_over_a_restart_until_it_is_taken(
+    path: Path, autojump_clock: object
+) -> None:
+    async with opened(path) as books:
+        await books.send(1, results.unknown("at_most_once"), left=True, unsure=True)
+        books.inbox.fault = True
+        assert await books.tracker.bounce(bounce(1, proven=False))
+    async with opened(path) as books:
+        fate = await books.fate(1)
+        assert isinstance(fate, Result)
+        assert (fate.cause, fate.suppress) == (results.unknown("at_most_once").cause, "")
+        await trio.sleep(REPORT_AGAIN_S + 1)
+        assert books.results(1) == [fate]
 
 
 async def test_the_last_spool_that_left(books: Books, autojump_clock: object) -> None:
