@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -215,3 +216,13 @@ def test_the_page_has_every_setting_and_no_other() -> None:
     imap = [f"imap.{name}" for name in ImapSettings.__struct_fields__]
     expected = [name for name in SmtpSettings.__struct_fields__ if name != "imap"] + imap
     assert sorted(set(named) - states) == sorted(expected)
+
+
+def test_the_pages_examples_are_providers() -> None:
+    rows = [
+        json.loads(block) for block in re.findall(r"```json\n(.+?)```", PAGE.read_text(), re.DOTALL)
+    ]
+    providers = [row for row in rows if "type" in row]
+    assert any("imap" in row["settings"] for row in providers)
+    for row in providers:
+        SmtpGateway(Config()).check(Provider(**{"transport": "tcp", **row}))
