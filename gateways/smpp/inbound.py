@@ -1,4 +1,7 @@
-"""Messages that come in by deliver_sm (SMPP 3.4 §4.6.1): read, joined, made durable, answered."""
+"""Messages that come in: read, joined, made durable, answered.
+
+By deliver_sm (SMPP 3.4 §4.6.1) or data_sm (§4.7.1).
+"""
 
 from __future__ import annotations
 

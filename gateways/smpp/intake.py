@@ -1,7 +1,7 @@
 """What SMSCs deliver: receipts to the tracker, messages to the receiver; answered when durable.
 
-A deliver_sm gets status 0 (SMPP 3.4 §4.6.2) once what it says is on the disk, and ESME_RX_T_APPN,
-"try again", while that cannot be.
+A deliver_sm or data_sm gets status 0 (SMPP 3.4 §4.6.2, §4.7.2) once what it says is on the disk,
+and ESME_RX_T_APPN, "try again", while that cannot be.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SWAMPED = 2 * MAX_BATCH
 told to try a receipt again later may never do so."""
 
 Asked = tuple[Bind, Delivered]
-"""A deliver_sm and the bind that waits for its answer."""
+"""A deliver_sm or data_sm, and the bind that waits for its answer."""
 
 Take = Callable[[Sequence[Asked]], Awaitable[Sequence[int]]]
 """Makes them durable; returns the command_status for each."""

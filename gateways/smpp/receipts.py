@@ -1,4 +1,4 @@
-"""Reads delivery receipts out of deliver_sm: what the specification says and what SMSCs do. Pure.
+"""Reads receipts out of deliver_sm and data_sm: what the specification says, what SMSCs do. Pure.
 
 Clauses: SMPP 3.4 §5.2.12 (esm_class), §5.2.28 (message_state), Appendix B (the text). The text is
 only typical, its fields are the SMSC's choice; optional parameters come first where there are any.
@@ -52,10 +52,10 @@ _FIELD = re.compile(
 
 
 def parse(message: ShortMessage, settings: SmppSettings, *, at: datetime) -> Receipt | None:
-    """The receipt in a deliver_sm; None where it is no receipt but a message.
+    """The receipt in what the SMSC delivers; None where that is no receipt but a message.
 
-    A deliver_sm that says by its esm_class that it is a receipt is one, whatever else it holds: its
-    id may then be "". Never raises, whatever the octets are.
+    What says by its esm_class that it is a receipt is one, whatever else it holds: its id may then
+    be "". Never raises, whatever the octets are.
     """
     kind = message.esm_class & _TYPE_BITS
     if kind not in (_RECEIPT, _INTERMEDIATE) and not (

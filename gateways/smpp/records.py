@@ -91,7 +91,7 @@ class ReceiptState(StrEnum):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """A delivery receipt, read out of a deliver_sm; "" and None where it did not say.
+    """A delivery receipt, read out of a deliver_sm or data_sm; "" and None where it did not say.
 
     ``handset`` is the number the message went to (the receipt's source address). ``reference`` is
     the user_message_reference it carries back.

@@ -183,7 +183,7 @@ def _sar(part: Part) -> list[tuple[int, bytes]]:
 
 # --- in -------------------------------------------------------------------------------------------
 def decode(message: ShortMessage, settings: SmppSettings) -> Decoded:
-    """What a deliver_sm says; never fails, whatever is in it."""
+    """What a deliver_sm or data_sm says; never fails, whatever is in it."""
     octets = message.octets or message.tlv(Tag.MESSAGE_PAYLOAD) or b""
     part = _sar_part(message)
     if message.esm_class & UDHI:
