@@ -76,12 +76,17 @@ class Backoff:
         return wait_s * random.uniform(0.5, 1.0)
 
 
+QUESTIONS = 5
+"""One part of so many of a window is for questions, while there are any: they go first."""
+
+
 class Question:
-    """A query_sm and who waits for its answer."""
+    """A query_sm and who waits for its answer; ``done`` without one: there is none."""
 
-    __slots__ = ("answer", "done")
+    __slots__ = ("answer", "body", "done")
 
-    def __init__(self) -> None:
+    def __init__(self, body: bytes) -> None:
+        self.body = body
         self.done = trio.Event()
         self.answer: Queried | None = None
 
@@ -118,6 +123,7 @@ class Line:
         self._leaving = trio.Event()
         self._closing = False
         self._bugs = 0
+        self._asked = 0  # questions without an answer
 
     # --- gateways.smpp.feeder.Outlet --------------------------------------------------------------
     def room(self, now: float) -> int:
@@ -221,6 +227,7 @@ class Line:
                 if self._bind is not None:
                     self._intake.take(self._bind, event)
             case Queried():
+                self._asked -= 1
                 event.token.answer = event
                 event.token.done.set()
             case Closed():
@@ -299,16 +306,21 @@ class Line:
         return now + min(RETRY_MAX_S, 2.0 ** (tries - 1)) * (0.5 + jitter / 2)
 
     # --- questions --------------------------------------------------------------------------------
-    async def ask(self, body: bytes) -> Queried | None:
-        """query_sm (§4.8); None where there is no room or no answer comes in time."""
+    @property
+    def asks(self) -> bool:
+        """Whether it takes a question now."""
         bind = self._bind
-        if bind is None or not bind.session.room:
-            return None
-        question = Question()
-        bind.session.query(body, question)
+        if bind is None or self._asked >= max(1, self._settings.window // QUESTIONS):
+            return False
+        return bind.session.room > 0
+
+    def ask(self, question: Question) -> None:
+        """Put it into the window (query_sm, §4.8)."""
+        bind = self._bind
+        assert bind is not None  # noqa: S101 - there was room
+        self._asked += 1
+        bind.session.query(question.body, question)
         bind.poke()
-        await question.done.wait()  # the session ends every query, with or without an answer
-        return question.answer
 
     def statistics(self) -> dict[str, Any]:
         """The bind there is, and how it went before."""

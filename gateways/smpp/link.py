@@ -8,6 +8,7 @@ answer on disk → whoever handed it in.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from gateways.smpp import codec
 from gateways.smpp.feeder import Feeder
 from gateways.smpp.intake import Intake, Receiving
 from gateways.smpp.ledger import Books, Ledger
-from gateways.smpp.line import DRAIN_S, Line
+from gateways.smpp.line import DRAIN_S, Line, Question
 from gateways.smpp.pdu import Address, Command
 from gateways.smpp.receipts import state_of
 from gateways.smpp.records import Receipt, ReceiptState, Segment
@@ -75,6 +76,7 @@ class Link:
         self._down_since = trio.current_time()
         self._bound_since = math.inf
         self._sendings: dict[Sending, tuple[float, float]] = {}
+        self._questions = deque[Question]()  # no more than the tracker has at once
 
     # --- life -------------------------------------------------------------------------------------
     async def run(self) -> None:
@@ -208,6 +210,8 @@ class Link:
             self._bound_since = min(self._bound_since, trio.current_time())
         elif math.isinf(self._down_since):
             self._down_since, self._bound_since = trio.current_time(), math.inf
+        if self._questions:
+            self._put_questions()  # before submits have taken all places again
         self._feeder.poke()
 
     def patience_s(self) -> float:
@@ -232,19 +236,40 @@ class Link:
 
     # --- questions --------------------------------------------------------------------------------
     async def query(self, message_id: str, source: Address) -> ReceiptState | None:
-        """The state of a message at the SMSC (§4.8); None where it does not tell."""
-        line = next((line for line in self._lines if line.sends), None)
-        if line is None:
-            return None
-        answer = await line.ask(codec.query(message_id, source))
+        """The state of a message at the SMSC (§4.8); None where it does not tell, or is not bound.
+
+        Waits for a place in a window: how long is for the caller to say.
+        """
+        question = Question(codec.query(message_id, source))
+        self._questions.append(question)
+        self._put_questions()
+        try:
+            await question.done.wait()
+        finally:
+            if question in self._questions:
+                self._questions.remove(question)
+        answer = question.answer
         if answer is None or answer.status or answer.state is None:
             return None
         return state_of(answer.state)
+
+    def _put_questions(self) -> None:
+        """Give them the places there are; without a bind there will be none."""
+        while self._questions:
+            line = next((line for line in self._lines if line.asks), None)
+            if line is None:
+                break
+            line.ask(self._questions.popleft())
+        if not self.bound:
+            for question in self._questions:
+                question.done.set()
+            self._questions.clear()
 
     def statistics(self) -> dict[str, Any]:
         """Queue, journal, lines."""
         return {
             "bound": self.bound,
+            "questions": len(self._questions),
             **self._feeder.statistics(),
             **self._ledger.statistics(),
             **self._intake.statistics(),
