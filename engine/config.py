@@ -124,6 +124,9 @@ class SmtpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     listen_idle_s: float = 60.0
     listen_session_s: float = 600.0
     max_message_bytes: int = 25_000_000  # of a mail that comes in
+    min_free_bytes: int = (
+        500_000_000  # of data_dir's disk; with less, mail is put off; 0 = whatever
+    )
     readers: int = 2  # processes that read what comes in
     read_timeout_s: float = 20.0
     read_memory_bytes: int = 402_653_184

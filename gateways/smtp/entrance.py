@@ -58,6 +58,7 @@ class Entrance:
             data=config.data_path,
             clock=clock,
             repeat_within_s=config.smtp.repeat_within_s,
+            min_free_bytes=config.smtp.min_free_bytes,
         )
         # At once: a configuration that cannot work stops the start, not the node in its midst.
         port = config.smtp.listen_port

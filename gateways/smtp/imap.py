@@ -22,7 +22,7 @@ from engine.model import Provider
 from engine.store.journal import Journal
 from gateways.smtp import bookmarks
 from gateways.smtp.bookmarks import Place, mailbox_of
-from gateways.smtp.intake import NOBODY, PUT_OFF, TAKEN, Reply
+from gateways.smtp.intake import NOBODY, TAKEN, Reply
 from gateways.smtp.mailbox import (
     DisposalRefusedError,
     LoginRefusedError,
@@ -146,7 +146,7 @@ class ImapPoller:
         """Take one mail; False where the store takes none now."""
         self._counts["seen"] += 1
         reply = await self._answered(box, uid, size)
-        if reply.code == PUT_OFF.code:
+        if reply.later:
             return False
         # What was not taken stays where it is: it may be somebody's.
         taken = reply.code == TAKEN.code

@@ -30,6 +30,7 @@ from engine.results import ResultRow
 from engine.uploads import FOLDER
 from gateways.smtp.bounces import Books, Matcher
 from gateways.smtp.parsed import Parsed
+from gateways.smtp.room import NoRoomError, Room
 
 log = structlog.get_logger("smtp")
 
@@ -58,10 +59,16 @@ class Reply(NamedTuple):
     def __str__(self) -> str:
         return f"{self.code} {self.text}"
 
+    @property
+    def later(self) -> bool:
+        """Whether the mail shall come again."""
+        return self.code // 100 == 4  # noqa: PLR2004
+
 
 TAKEN = Reply(250, "2.0.0 Taken")
 DROPPED = Reply(250, "2.0.0 Noted")
 PUT_OFF = Reply(451, "4.3.0 Try again later")
+NO_ROOM = Reply(452, "4.3.1 No room for mail, try again later")
 NOBODY = Reply(550, "5.1.1 Nobody here takes mail at this address")
 UNREADABLE = Reply(554, "5.6.0 The message cannot be read")
 
@@ -93,12 +100,14 @@ class Intake:
         data: Path,
         clock: Clock,
         repeat_within_s: float,
+        min_free_bytes: int = 0,
     ) -> None:
         self._inbox = inbox
         self._readers = readers
         self._matcher = matcher
         self._books = books
         self._folder = (data / SCRATCH).absolute()
+        self._room = Room(data, min_free_bytes)
         self._clock = clock
         self._repeat_within_s = repeat_within_s
         self._at_once = 0
@@ -109,7 +118,11 @@ class Intake:
         await trio.to_thread.run_sync(lambda: shutil.rmtree(self._folder, ignore_errors=True))
 
     async def wanted(self, recipient: str) -> bool:
-        """Whether mail to this address would be taken; ``UnavailableError``: nobody knows now."""
+        """Whether mail to this address would be taken; ``UnavailableError``: nobody knows now.
+
+        ``NoRoomError``: nobody's would be.
+        """
+        await self._room.check()
         if len(recipient.encode(errors="replace")) > MAX_ADDRESS or _NO_ADDRESS.search(recipient):
             return False
         if self._matcher.token_of(recipient) is not None:
@@ -139,6 +152,7 @@ class Intake:
         self, raw: bytes, mail_from: str, recipients: Sequence[str], provider_id: int
     ) -> list[Reply]:
         try:
+            await self._room.check()
             async with self._scratch() as scratch:
                 parsed = await self._readers.read(raw, scratch)
                 if await self._bounced(parsed, mail_from, recipients):
@@ -152,8 +166,7 @@ class Intake:
             log.info("smtp.mail_unreadable", reason=str(error), octets=len(raw))
             return [UNREADABLE] * len(recipients)
         except (UnavailableError, OSError) as error:
-            log.warning("smtp.mail_put_off", cause=str(error))
-            return [PUT_OFF] * len(recipients)
+            return [_put_off(error)] * len(recipients)
 
     async def _bounced(self, parsed: Parsed, mail_from: str, recipients: Sequence[str]) -> bool:
         """Whether it was a bounce of ours, which is booked then and no mail to anybody."""
@@ -169,6 +182,7 @@ class Intake:
             self._counts["dropped"] += 1
             return DROPPED
         try:
+            await self._room.check()
             files = (
                 await trio.to_thread.run_sync(came.files_for, place) if came.parsed.files else ()
             )
@@ -182,8 +196,7 @@ class Intake:
             log.warning("smtp.mail_refused", field=error.field)
             return UNREADABLE
         except (UnavailableError, OSError) as error:
-            log.warning("smtp.mail_put_off", cause=str(error))
-            return PUT_OFF
+            return _put_off(error)
 
     @asynccontextmanager
     async def _scratch(self) -> AsyncIterator[Path]:
@@ -198,6 +211,13 @@ class Intake:
     def statistics(self) -> dict[str, Any]:
         """Mails being taken, what was answered, what bounces said."""
         return {"at_once": self._at_once, **self._counts, "reports": dict(self._matcher.counts)}
+
+
+def _put_off(error: Exception) -> Reply:
+    if isinstance(error, NoRoomError):
+        return NO_ROOM
+    log.warning("smtp.mail_put_off", cause=str(error))
+    return PUT_OFF
 
 
 class _Came(msgspec.Struct, frozen=True):

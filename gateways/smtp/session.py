@@ -315,6 +315,6 @@ def one_of(replies: Sequence[Reply]) -> Reply:
     What one of them has to get later comes again for all; those who have it are told by its key.
     What one of them has is taken: nobody bounces it for the others, who were wanted at RCPT.
     """
-    later = [reply for reply in replies if reply.code // 100 == 4]  # noqa: PLR2004
+    later = [reply for reply in replies if reply.later]
     taken = [reply for reply in replies if reply.code // 100 == 2]  # noqa: PLR2004
     return (later or taken or list(replies))[0]

@@ -13,8 +13,9 @@ import structlog
 from engine.config import SmtpConfig
 from engine.errors import UnavailableError
 from gateways.smtp.dotted import FULL
-from gateways.smtp.intake import NOBODY, PUT_OFF, Reply
+from gateways.smtp.intake import NO_ROOM, NOBODY, PUT_OFF, Reply
 from gateways.smtp.loop import Loop, LoopEndedError
+from gateways.smtp.room import NoRoomError
 from gateways.smtp.session_caps import Budget, Seats
 
 if TYPE_CHECKING:
@@ -98,6 +99,9 @@ class Hooks:
             wanted = address != "<>" and await self._shared.loop.ask(
                 lambda: self._shared.intake.wanted(address), WANTED_S
             )
+        except NoRoomError:
+            self._shared.counts["no_room"] += 1
+            return str(NO_ROOM)
         except (UnavailableError, TimeoutError, LoopEndedError) as error:
             log.warning("smtp.recipient_put_off", cause=str(error))
             return str(PUT_OFF)

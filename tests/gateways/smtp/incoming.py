@@ -215,6 +215,7 @@ async def listening(
         data=folder,
         clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
         repeat_within_s=60.0,
+        min_free_bytes=settings.min_free_bytes,
     )
     desk = Desk(Listener(settings, loop, intake), intake, post, ledger, verp)
     async with trio.open_nursery() as nursery:

@@ -21,7 +21,7 @@ from engine.model import Provider
 from engine.store.journal import connect as journal_file
 from gateways.smtp.bookmarks import mailbox_of
 from gateways.smtp.imap import ImapPoller, addresses_of, sender_of
-from gateways.smtp.intake import NOBODY, PUT_OFF, TAKEN, UNREADABLE, Reply
+from gateways.smtp.intake import NO_ROOM, NOBODY, PUT_OFF, TAKEN, UNREADABLE, Reply
 from gateways.smtp.journal import SCHEMA, Journal
 from gateways.smtp.mailbox import LoginRefusedError, Mailbox, MailboxError
 from gateways.smtp.settings import ImapSettings
@@ -182,8 +182,11 @@ async def test_what_is_moved_is_in_the_other_folder(
     assert bool(left) == (b"UIDPLUS" in without)
 
 
-async def test_a_store_that_is_down_stops_the_round_and_the_mail_comes_again(box: Box) -> None:
-    box.gate.replies = [TAKEN, PUT_OFF]
+@pytest.mark.parametrize("later", [PUT_OFF, NO_ROOM])
+async def test_what_puts_mail_off_stops_the_round_and_the_mail_comes_again(
+    box: Box, later: Reply
+) -> None:
+    box.gate.replies = [TAKEN, later]
     await box.put(_mail("one"), _mail("two"), _mail("three"))
     await box.look()
     assert box.gate.subjects() == [b"one", b"two"]

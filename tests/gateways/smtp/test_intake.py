@@ -16,6 +16,7 @@ from gateways.smtp.bounces import Matcher
 from gateways.smtp.intake import (
     DROPPED,
     MAX_AT_ONCE,
+    NO_ROOM,
     NOBODY,
     PUT_OFF,
     SCRATCH,
@@ -24,6 +25,7 @@ from gateways.smtp.intake import (
     Intake,
 )
 from gateways.smtp.parsed import Parsed, ParsedFile
+from gateways.smtp.room import EVERY_S, NoRoomError
 from gateways.smtp.verp import Verp
 from tests.gateways.smtp.incoming import ALICE, BOB, PATTERN, SENDER, Ledger, Post, Raw
 from tests.gateways.smtp.test_verp import Keys
@@ -36,7 +38,12 @@ class House:
     """An intake with nothing real but its folder."""
 
     def __init__(
-        self, folder: Path, answer: Parsed | None = None, repeat_within_s: float = 60.0
+        self,
+        folder: Path,
+        answer: Parsed | None = None,
+        *,
+        repeat_within_s: float = 60.0,
+        min_free_bytes: int = 0,
     ) -> None:
         self.folder = folder
         self.post, self.readers, self.ledger = Post(), Raw(answer), Ledger()
@@ -51,6 +58,7 @@ class House:
             data=folder,
             clock=lambda: AT,
             repeat_within_s=repeat_within_s,
+            min_free_bytes=min_free_bytes,
         )
 
     def left(self) -> list[Path]:
@@ -158,6 +166,34 @@ async def test_mails_that_only_look_alike_are_repeats_for_minutes(
     await house.intake.take(b"raw", SENDER, [ALICE])
 
     assert house.post.mails[0].repeat_within_s == within_s
+
+
+async def test_without_room_nothing_is_read_and_nobody_asked(tmp_path: Path) -> None:
+    house = House(tmp_path, min_free_bytes=2**62)
+    token = house.verp.address(PATTERN, 7)
+
+    for recipient in (ALICE, "x@example.org", token):
+        with pytest.raises(NoRoomError):
+            await house.intake.wanted(recipient)
+        assert await house.intake.take(b"raw", SENDER, [recipient, BOB]) == [NO_ROOM] * 2
+    assert NO_ROOM.later
+    assert (house.readers.seen, house.post.asked) == ([], [])
+    assert house.left() == list(tmp_path.iterdir()) == []
+
+
+async def test_room_is_looked_for_again_before_each_recipient(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    class Filling(Post):
+        async def receive_mail(self, mail: InboundMail) -> Reception:
+            reception = await super().receive_mail(mail)
+            tmp_path.rename(tmp_path.with_name("elsewhere"))
+            await trio.sleep(EVERY_S)
+            return reception
+
+    house = House(tmp_path, min_free_bytes=1)
+    house.intake._inbox = Filling()
+    assert await house.intake.take(b"raw", SENDER, [ALICE, BOB]) == [TAKEN, NO_ROOM]
 
 
 class Mover(Post):

@@ -13,6 +13,7 @@ import trio
 
 from engine.config import SmtpConfig
 from engine.errors import InvalidError
+from gateways.smtp.intake import NO_ROOM
 from gateways.smtp.listener import Listener
 from gateways.smtp.loop import Loop
 from gateways.smtp.parsed import Parsed
@@ -121,6 +122,14 @@ async def test_one_store_down_puts_all_off_and_the_next_time_is_a_repeat(tmp_pat
         assert await peer.mail(ALICE, BOB) == "250 2.0.0 Taken"
 
     assert [mail.destination for mail in desk.post.mails] == [ALICE, BOB]
+
+
+async def test_without_room_on_the_disk_nobody_is_a_recipient(tmp_path: Path) -> None:
+    async with listening(tmp_path, min_free_bytes=2**62) as desk, desk.peer() as peer:
+        await peer.hello()
+        assert await peer.envelope(ALICE, "x@example.org") == [str(NO_ROOM)] * 2
+        assert (await peer.say("DATA")).startswith("503")
+        assert desk.listener.statistics()["no_room"] == 2
 
 
 async def test_what_cannot_be_read_is_refused_for_good(tmp_path: Path) -> None:
