@@ -26,8 +26,8 @@ class MailFile(msgspec.Struct, frozen=True):
     size: int
 
 
-class MailForm(msgspec.Struct, frozen=True, kw_only=True, eq=False, weakref=True):
-    """What all mails of a prepared program share; compared by identity: a gateway encodes it once.
+class MailForm(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
+    """What all mails of a prepared program share; a gateway encodes equal ones once.
 
     ``body`` (HTML) and ``body_alt`` (plain text) are the fixed texts round the values: n + 1 for n
     of them, () where that part is missing. At least one of the two is there.

@@ -34,7 +34,7 @@ _KEYS_KEPT = 100
 class Office:
     """What all mails of the gateway are made with. ``max_files_bytes``: of one mail's attachments.
 
-    A form is encoded once, for as long as somebody holds it.
+    A form is encoded once for all that are equal, for as long as somebody holds it.
     """
 
     def __init__(

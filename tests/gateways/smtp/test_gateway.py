@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from engine.errors import InvalidError
-from engine.gateway import Mailer, Stage
+from engine.gateway import Mailer, Program, Stage
 from engine.mail import MailFile, MailForm
 from engine.model import Service, Spool
 from engine.results import Blame, Disposition, Reached, Result
@@ -121,6 +121,29 @@ async def test_an_attachment_that_is_gone(tmp_path: Path) -> None:
         delivery = await node.deliver(order_of(provider, 1, program))
         assert delivery.result.cause == "invalid_message"
         assert (await node.deliver(order_of(provider, 2))).result.succeeded
+
+
+async def test_mails_that_share_texts_and_files_are_encoded_once(tmp_path: Path) -> None:
+    """Each single send has a form of its own: one that says the same is as good."""
+    path = tmp_path / "a.pdf"
+    path.write_bytes(b"%PDF-1.7")
+
+    def form() -> MailForm:
+        file = MailFile(path=path, name="a.pdf", type="application/pdf", size=8)
+        return MailForm(body=("<p>Hello ", "</p>"), attachments=(file,))
+
+    def mail_of(form: MailForm) -> Program:
+        mail = msgspec.structs.replace(MAIL, form=form, body_alt=())
+        return lambda mailer: mailer.send_mail(mail)
+
+    async with faulty_mta(GOOD) as mta, running(tmp_path) as node:
+        await node.provide(provider := provider_of(mta.port))
+        first = form()
+        assert (await node.deliver(order_of(provider, 1, mail_of(first)))).result.succeeded
+        path.unlink()  # it is not read again
+        assert (await node.deliver(order_of(provider, 2, mail_of(form())))).result.succeeded
+        assert all(b"JVBERi0xLjc=" in mail for mail in mta.mails)
+        del first
 
 
 async def test_a_program_that_breaks_is_ours(tmp_path: Path) -> None:
