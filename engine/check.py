@@ -101,13 +101,14 @@ async def check_campaign(
     tally = await store.campaign_tally(campaign.id)
     retries = tally[TransmissionStatus.PENDING.value]
     preview = await _preview(store, config, campaign, program, count, links=links)
+    problems = await _problems(store, config, campaign, links=links, provided=carries(service))
     return CampaignCheck(
         contacts=group.contact_total if group else 0,
         dialable=count.dialable,
         retries=retries,
         taken={status.value: tally[status.value] for status in TransmissionStatus},
         skipped=dict(count.skipped),
-        problems=tuple(await _problems(store, config, campaign, provided=carries(service))),
+        problems=tuple(problems),
         duration_s=(count.dialable + retries) * 60 / campaign.calls_per_minute,
         complete=complete,
         preview=preview,
@@ -220,14 +221,14 @@ async def _sms(
 
 
 async def _problems(
-    store: Store, config: Config, campaign: Campaign, *, provided: bool
+    store: Store, config: Config, campaign: Campaign, *, links: Links | None, provided: bool
 ) -> list[str]:
     """What a start would be refused for, in its own words."""
     problems = []
     if campaign.status is CampaignStatus.RUNNING:
         problems.append("Campaign is running")
     try:
-        await prepare(store, config, campaign.program_id, campaign.account_id)
+        await prepare(store, config, campaign.program_id, campaign.account_id, links=links)
     except (NotFoundError, NotReadyError) as error:
         problems.append(str(error))
     if not provided:

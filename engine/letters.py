@@ -15,12 +15,15 @@ from engine.mail import MailFile, MailForm, MailMessage
 from engine.model import Account, Contact, Program, Template, Text, Transmission
 from engine.programs import Function, Material, bound
 from engine.store.base import Begun, Candidate, Store
-from engine.tokens import Phrase, one_line
+from engine.tokens import Context, Phrase, one_line
 from engine.unsubscribes import Links
 from engine.uploads import MediaFolder
 
 Letter = Callable[[Candidate, Begun], BoundProgram]
 """Binds a program that says something else to every contact."""
+
+_UNSUBSCRIBE = "[unsubscribe:url]"
+_NOBODY = Context()
 
 
 async def letter_of(
@@ -36,7 +39,8 @@ async def letter_of(
     """How the program is bound to a contact; None where it says the same to all of them.
 
     ``owner_id`` is whose list an unsubscribed address goes on. Raises ``NotFoundError`` for a
-    missing text or template, ``NotReadyError`` for a template that says nothing.
+    missing text or template, ``NotReadyError`` for a template that says nothing or whose link to
+    unsubscribe by would lead nowhere.
     """
     match program.data:
         case {"text_id": int(text_id)}:
@@ -49,6 +53,7 @@ async def letter_of(
                 raise NotFoundError("Template not found")
             texts = await previews.wording(store, config, program, template)
             form = _form(config, template, texts)
+            _check_links(texts, links)
             return _Mails(texts, function, program, account, form, links, owner_id)
         case _:
             return None
@@ -77,6 +82,14 @@ def _form(config: Config, template: Template, texts: previews.Wording) -> MailFo
         for one in template.attachments
     )
     return MailForm(body=body, body_alt=body_alt, attachments=files)
+
+
+def _check_links(texts: previews.Wording, links: Links | None) -> None:
+    nowhere = links is None or not links.lead_somewhere
+    if nowhere and any(_UNSUBSCRIBE in one.unresolved(_NOBODY) for one in texts.phrases.values()):
+        raise NotReadyError(
+            f"Template uses {_UNSUBSCRIBE}, and website.url is no https address to make links of"
+        )
 
 
 def _fixed(phrase: Phrase) -> tuple[str, ...]:

@@ -54,6 +54,11 @@ class Links:
         self._base = f"{website_url.rstrip('/')}{PATH}/" if sound else ""
         self._seals = seals
 
+    @property
+    def lead_somewhere(self) -> bool:
+        """Whether there is an address to make them of."""
+        return bool(self._base)
+
     def url(self, owner_id: int | None, address: str) -> str:
         """Where ``address`` is put on the owner's list; "" where there is no such place."""
         if not self._base:

@@ -224,3 +224,22 @@ async def test_a_node_that_has_not_started_says_later(tmp_path: Path) -> None:
         nobody = await node.speaking()
         assert (await nobody.get(path)).status_code == 503
         assert (await nobody.post(path)).status_code == 503
+
+
+async def test_what_would_offer_a_link_that_leads_nowhere_is_not_started(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node:
+        client = node.client
+        program = await mailing(client)
+        ada = await made(client, "/contacts", first_name="Ada", email=ADA)
+        group = await made(client, "/groups", name="people")
+        assert (await client.put(f"/contacts/{ada}/link/{group}")).status_code == 200
+        campaign = await made(client, "/campaigns", program_id=program, group_id=group)
+        check = (await client.post(f"/campaigns/{campaign}/check")).json()
+        assert check["ready"] == 0
+        [problem] = check["problems"]
+        assert "[unsubscribe:url]" in problem
+        refused = await client.put(f"/campaigns/{campaign}/start")
+        assert refused.status_code == 423
+        assert problem in refused.text
+        one = await made(client, "/transmissions", program_id=program, contact_id=ada)
+        assert (await client.post(f"/transmissions/{one}/send")).status_code == 423

@@ -251,11 +251,28 @@ async def test_where_links_can_lead(
     sound: bool,  # noqa: FBT001
 ) -> None:
     links = Links(url, Seals(KeyRing(b"k" * 32).derived(PURPOSE)))
-    program = await program_of(store, body="x [unsubscribe:url]")
-    [mail] = await sent(await prepared(store, config, program, links=links), BOB)
+    [mail] = await sent(
+        await prepared(store, config, await program_of(store, body="x"), links=links), BOB
+    )
     assert mail.unsubscribe.startswith(f"{url.rstrip('/')}/unsubscribe/") is sound
-    assert words_of(mail)["body"] == f"x {html.escape(mail.unsubscribe)}"
     assert sound or not mail.unsubscribe
+    program = await program_of(store, body="x [unsubscribe:url]")
+    if sound:
+        [mail] = await sent(await prepared(store, config, program, links=links), BOB)
+        assert words_of(mail)["body"] == f"x {html.escape(mail.unsubscribe)}"
+    else:
+        with pytest.raises(NotReadyError, match=r"\[unsubscribe:url\].*website\.url"):
+            await prepared(store, config, program, links=links)
+
+
+@pytest.mark.parametrize("part", ["subject", "body", "body_alt"])
+async def test_a_link_that_leads_nowhere_is_not_sent(
+    store: Store, config: Config, part: str
+) -> None:
+    program = await program_of(store, **{"body": "x", part: "no more: [unsubscribe:url]"})
+    for links in (None, Links("http://node.example", Seals(KeyRing(b"k" * 32).derived(PURPOSE)))):
+        with pytest.raises(NotReadyError, match=r"website\.url"):
+            await prepared(store, config, program, links=links)
 
 
 def test_a_link_of_an_ordinary_address_is_short() -> None:
