@@ -21,6 +21,7 @@ from gateways.lifetime import opened, until_cancelled
 from gateways.smpp import codec, results
 from gateways.smpp.inbound import Receiver
 from gateways.smpp.journal import Journal
+from gateways.smpp.leftovers import Leftovers
 from gateways.smpp.link import CLOSE_S, Link
 from gateways.smpp.messenger import SmppMessenger
 from gateways.smpp.pdu import Address, Command
@@ -45,6 +46,7 @@ class SmppGateway:
         self._journal = Journal(config.data_path / config.smpp.journal)
         self._tracker = Tracker(self._journal, clock, keep_s=config.smpp.keep_s)
         self._links: dict[int, Link] = {}
+        self._leftovers = Leftovers(self._journal, clock, self._links.keys)
         self._nursery: trio.Nursery | None = None
         self._inbox: Inbox | None = None
         # Not from the start again after a restart: receipts of before may still come.
@@ -67,6 +69,7 @@ class SmppGateway:
         async with trio.open_nursery() as nursery:
             in_hand = self._in_hand.__contains__
             nursery.start_soon(self._tracker.run, inbox, self._query, self._patience, in_hand)
+            nursery.start_soon(self._leftovers.run, inbox)
             self._nursery = nursery
             ready.set()
             try:
@@ -99,7 +102,7 @@ class SmppGateway:
         if self._nursery is None:
             return
         for id_ in self._links.keys() - providers.keys():
-            self._nursery.start_soon(self._links.pop(id_).close)
+            self._drop(self._nursery, id_)
         for provider in providers.values():
             self._provide(self._nursery, provider)
         await trio.lowlevel.checkpoint()
@@ -129,8 +132,13 @@ class SmppGateway:
     def _refuse(self, nursery: trio.Nursery, provider: Provider, error: InvalidError) -> None:
         """With settings like these there is no binding; the API lets nobody save them."""
         log.error("smpp.settings", provider=provider.name, error=str(error))
-        if (link := self._links.pop(provider.id, None)) is not None:
-            nursery.start_soon(link.close)
+        if provider.id in self._links:
+            self._drop(nursery, provider.id)
+
+    def _drop(self, nursery: trio.Nursery, provider_id: int) -> None:
+        link = self._links.pop(provider_id)
+        self._leftovers.keep(link.provider, link.settings)
+        nursery.start_soon(link.close)
 
     # --- messages ---------------------------------------------------------------------------------
     async def deliver(self, order: Order, progress: Progress) -> Fate:

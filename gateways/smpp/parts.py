@@ -141,6 +141,12 @@ def overdue(
     return [Set(row[0], Label(*row[1:]), _parts(connection, row[0])) for row in rows]
 
 
+def provider_ids(connection: sqlite3.Connection) -> list[int]:
+    """Providers that something came in by."""
+    rows = connection.execute("SELECT DISTINCT provider_id FROM inbound_set").fetchall()
+    return [id_ for (id_,) in rows]
+
+
 def purge(connection: sqlite3.Connection, provider_id: int, done_by: int) -> None:
     """Forget some of the sets that were done long ago."""
     old = connection.execute(
