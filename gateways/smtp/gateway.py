@@ -242,7 +242,10 @@ class SmtpGateway:
             if spools:
                 log.error("smtp.journal_lost", spools=len(spools))
             return {}
-        return await self._tracker.recall([spool.id for spool in spools])
+        assert self._office is not None  # noqa: S101 - run() made it before the journal is asked
+        name = self._office.message_id
+        known = await self._tracker.recall([spool.id for spool in spools])
+        return {it.id: results.named(known[it.id], name(it.transmission_id)) for it in spools}
 
     def statistics(self) -> dict[str, Any]:
         """Mails in hand now and at most, what became of them, journal, wire, each provider."""

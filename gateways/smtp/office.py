@@ -96,6 +96,10 @@ class Office:
         way_in = self._config.listen_port > 0 or settings.imap is not None
         return bool(settings.bounce_address) and settings.bounce_wait_s > 0 and way_in
 
+    def message_id(self, transmission_id: int) -> str:
+        """Of its mail, whichever spool carries it."""
+        return self._verp.message_id(transmission_id, self._hostname)
+
     def busy(self, job: Job) -> Result:
         """It got no connection in time: put off."""
         return results.deferred(BUSY, job.settings, self._dice)
@@ -124,7 +128,7 @@ class Office:
             sender=sender,
             to=MailAddress(recipient, message.to_name),
             reply_to=settings.reply_to,
-            message_id=self._verp.message_id(order.transmission_id, self._hostname),
+            message_id=self.message_id(order.transmission_id),
             at=self._clock(),
             mail_from=own,
             envid=self._verp.token(order.spool_id),

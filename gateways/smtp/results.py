@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from engine.results import Blame, Disposition, Reached, Result, ResultRow
+from engine.results import Blame, Disposition, Fate, Reached, Result, ResultRow
 from gateways.smtp.records import Answer, How
 from gateways.smtp.replies import Action, Verdict, code_of, enhanced, of_status, verdict_of
 from gateways.smtp.settings import SmtpSettings, UnknownPolicy
@@ -116,6 +116,14 @@ def not_sent() -> Result:
         reached=Reached.NOTHING,
         again=True,
     )
+
+
+def named(fate: Fate, message_id: str) -> Fate:
+    """With the mail's Message-ID, which was not kept where nobody saw an answer."""
+    if fate == not_sent() or any(row.name == "message_id" for row in fate.rows):
+        return fate
+    row = ResultRow(ROW, "message_id", message_id)
+    return msgspec.structs.replace(fate, rows=(*fate.rows, row))
 
 
 def bounced(status: str, diagnostic: str, *, suppress: bool) -> Result:

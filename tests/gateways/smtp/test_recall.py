@@ -33,6 +33,7 @@ class Killed:
         self.said: dict[int, str] = {}
         self.known: dict[int, Fate] = {}
         self.there: list[int] = []
+        self.ids: dict[int, str] = {}
 
 
 @asynccontextmanager
@@ -55,9 +56,11 @@ async def killed(
                 with trio.CancelScope(shield=True):
                     await process.wait()
         state.there = there(mta)
+        state.ids = dict(zip(state.there, map(message_id, mta.mails), strict=True))
     async with running(folder) as node:
         spools = [
-            Spool(id=n, transmission_id=n, service=Service.EMAIL) for n in range(1, count + 1)
+            Spool(id=n, transmission_id=1000 + n, service=Service.EMAIL)
+            for n in range(1, count + 1)
         ]
         state.known = dict(await node.gateway.recall(spools))
     assert state.known.keys() == set(range(1, count + 1))
@@ -82,6 +85,10 @@ def there(mta: FaultyMta) -> list[int]:
     ]
 
 
+def message_id(mail: bytes) -> str:
+    return mail.partition(b"\r\nMessage-ID: ")[2].partition(b"\r\n")[0].decode()
+
+
 def judged(state: Killed, policy: str) -> None:
     """The state of each is right: not sent is not there, accepted is, the rest nobody can know."""
     assert len(set(state.there)) == len(state.there)
@@ -97,6 +104,10 @@ def judged(state: Killed, policy: str) -> None:
             assert fate.cause == ("unknown" if policy == "at_most_once" else "resent")
             assert fate.reached is Reached.PERSON
             assert fate.again is (policy == "at_least_once")
+        names = [row.data for row in fate.rows if row.name == "message_id"]
+        assert len(names) == (fate != results.not_sent())
+        if number in state.there:
+            assert names == [state.ids[number]]
     assert len(unknown) <= CREDITS
     for number, cause in state.said.items():
         fate = state.known[number]
