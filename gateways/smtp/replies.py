@@ -89,8 +89,9 @@ _FULL = _row(_A.NEVER, _D.FAILED, "mailbox_full", _B.CALLEE, _R.NETWORK, "RFC 34
 _TOO_LARGE = _row(_A.NEVER, _D.REJECTED, "too_large", _B.REQUEST, _R.NETWORK, "RFC 1870 §6")
 _POLICY = _row(_A.NEVER, _D.REJECTED, "policy", _B.NETWORK, _R.NETWORK, "RFC 3463 §3.8")
 _MESSAGE = _row(_A.NEVER, _D.REJECTED, "invalid_message", _B.REQUEST, _R.NETWORK, "RFC 3463 §3.7")
-_ADDRESS = _row(_A.NEVER, _D.REJECTED, "invalid_address", _B.REQUEST, _R.NETWORK, "RFC 6531 §3.5")
-_UNABLE = _ADDRESS._replace(reached=_R.NOTHING)
+_ASCII = _row(_A.NEVER, _D.REJECTED, "no_smtputf8", _B.REQUEST, _R.NETWORK, "RFC 6531 §3.5")
+_UNABLE = _row(_A.NEVER, _D.REJECTED, "invalid_address", _B.REQUEST, _R.NOTHING, "RFC 5321 §4.1.2")
+_UNABLE_UTF8 = _ASCII._replace(reached=_R.NOTHING)
 _UNABLE_SIZE = _TOO_LARGE._replace(reached=_R.NOTHING)
 
 PERMANENT: dict[str, Verdict] = {
@@ -103,7 +104,7 @@ PERMANENT: dict[str, Verdict] = {
     "5.2.2": _FULL,
     "5.2.3": _TOO_LARGE._replace(clause="RFC 3463 §3.3"),
     "5.3.4": _TOO_LARGE._replace(clause="RFC 3463 §3.4"),
-    "5.6.7": _ADDRESS,
+    "5.6.7": _ASCII,
 }
 """What a permanent enhanced code means; 5.7.x and 5.6.x have a row each in ``of_status``."""
 
@@ -177,7 +178,9 @@ def _of_lack(answer: Answer, *, direct: bool) -> Verdict:
         return _HOST_TLS if direct else _TLS
     if answer.at is At.AUTH:
         return _AUTH
-    return _UNABLE_SIZE if answer.text.upper().startswith("SIZE") else _UNABLE
+    if answer.text.startswith("SIZE"):
+        return _UNABLE_SIZE
+    return _UNABLE_UTF8 if answer.text.startswith("SMTPUTF8") else _UNABLE
 
 
 def _of_route(answer: Answer, *, direct: bool) -> Verdict:

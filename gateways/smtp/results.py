@@ -41,8 +41,8 @@ def result_of(
 
 
 def rows_of(answer: Answer) -> tuple[ResultRow, ...]:
-    """What the spool keeps of an answer: reply, host, TLS, connections it was given to."""
-    reply = f"{answer.code} {answer.text}" if answer.how is How.REPLY else ""
+    """What the spool keeps of an answer: reply (or why there is none), host, TLS, tries."""
+    reply = f"{answer.code} {answer.text}" if answer.how is How.REPLY else answer.text
     data = {
         "reply": reply,
         "host": answer.host,

@@ -19,7 +19,7 @@ from engine.config import Config, NodeConfig, SmtpConfig
 from engine.gateway import Mailer, Order
 from engine.mail import MailForm, MailMessage
 from engine.model import Provider, Service
-from engine.results import Awaiting, Disposition, Fate, Result
+from engine.results import Awaiting, Disposition, Fate, Result, ResultRow
 from gateways.smtp.gateway import SmtpGateway
 from tests.acceptance.mail_campaign import parsed
 from tests.support import LOCALHOST, free_port
@@ -187,7 +187,8 @@ async def test_addresses_beyond_ascii_where_they_are_not(tmp_path: Path) -> None
         fate = await relay.send("grüße@example.net")
         assert sink.messages == 0
     assert isinstance(fate, Result)
-    assert fate.cause == "invalid_address"
+    assert fate.cause == "no_smtputf8"
+    assert ResultRow("email", "reply", "SMTPUTF8 is not offered") in fate.rows
 
 
 async def test_a_bounce_comes_with_our_token_and_envelope_id(tmp_path: Path) -> None:

@@ -74,6 +74,13 @@ def test_what_was_taken_has_arrived_as_far_as_we_know() -> None:
     )
 
 
+def test_without_a_reply_the_row_says_why_there_is_none() -> None:
+    words = "no login without TLS"
+    result = result_of(answer(0, words, how=How.UNABLE, at=At.AUTH))
+    assert (result.cause, result.code) == ("auth_failed", "unable at auth")
+    assert ResultRow("email", "reply", words) in result.rows
+
+
 def test_what_is_put_off_comes_back_by_the_schedule_and_not_all_at_once() -> None:
     greylisted = answer(450, "4.7.1 try again")
     result = result_of(greylisted)
