@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,7 +20,6 @@ from engine.gateway import (
     Program,
     Reception,
     Report,
-    Stage,
     TextMessage,
 )
 from engine.model import Provider, Service
@@ -30,10 +28,9 @@ from gateways.smpp.codec import decode_short_message
 from gateways.smpp.gateway import SmppGateway
 from gateways.smpp.pdu import Command, Pdu, Tag
 from tests.gateways.smpp.faulty import pdu
-from tests.support import wait_until
+from tests.support import desk
+from tests.support.desk import DEADLINE_S, Delivery
 from tests.support.inbox import NoMail
-
-DEADLINE_S = 20.0
 
 QUICK: dict[str, Any] = {
     "reconnect_min_s": 0.05,
@@ -88,54 +85,16 @@ class Inbox(NoMail):
                 await self._news.wait()
 
 
-class Delivery:
-    """One order and how far it got."""
-
-    def __init__(self, order: Order) -> None:
-        self.order = order
-        self.stages: list[Stage] = []
-        self.reached = {stage: trio.Event() for stage in Stage}
-        self.done = trio.Event()
-        self.fate: Fate | None = None
-
-    def progress(self, stage: Stage, _at: datetime) -> None:
-        self.stages.append(stage)
-        self.reached[stage].set()
-
-    async def run(self, gateway: SmppGateway) -> Fate:
-        with trio.fail_after(DEADLINE_S):
-            self.fate = await gateway.deliver(self.order, self.progress)
-        self.done.set()
-        return self.fate
-
-
-class Node:
-    """A running gateway; ``nursery`` is for deliveries in the background."""
-
-    def __init__(self, gateway: SmppGateway, inbox: Inbox, nursery: trio.Nursery) -> None:
-        self.gateway = gateway
-        self.inbox = inbox
-        self.nursery = nursery
-
-    async def provide(self, *providers: Provider) -> None:
-        await self.gateway.providers({provider.id: provider for provider in providers})
+class Node(desk.Node[SmppGateway, Inbox]):
+    """A running gateway."""
 
     async def bound(self, name: str = "smsc") -> None:
         """Wait until the provider is bound."""
         await self.until(lambda: self.of(name).get("bound", False), f"{name} bound")
 
-    async def until(self, condition: Callable[[], bool], what: str = "") -> None:
-        """For what only the statistics tell."""
-
-        async def holds() -> bool:
-            return condition()
-
-        await wait_until(holds, what or f"{condition} of {self.gateway.statistics()}")
-
     def of(self, name: str = "smsc") -> dict[str, Any]:
         """The provider's statistics."""
-        statistics: dict[str, Any] = self.gateway.statistics()["providers"].get(name, {})
-        return statistics
+        return self.statistics_of(name)
 
     async def deliver(self, order: Order) -> Fate:
         return await Delivery(order).run(self.gateway)

@@ -12,10 +12,11 @@ import trio
 
 from gateways.smpp.codec import decode_short_message
 from gateways.smpp.pdu import Command, Pdu
-from tests.gateways.smpp.desk import DEADLINE_S, order_of, provider_of, receipt_of, running
+from tests.gateways.smpp.desk import order_of, provider_of, receipt_of, running
 from tests.gateways.smpp.faulty import Peer, data_body, faulty_smsc, pdu, submit_resp
 from tests.gateways.smpp.test_link_faults import provider_at, send_all
 from tests.gateways.smpp.victim import number_of
+from tests.support.desk import DEADLINE_S
 from tests.support.smsc.peers import node_smsc
 
 RECEIPT = 0x04  # of esm_class, §5.2.12

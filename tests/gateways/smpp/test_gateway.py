@@ -8,7 +8,8 @@ import trio
 
 from engine.gateway import Stage
 from engine.results import Awaiting, Disposition, Reached, Result
-from tests.gateways.smpp.desk import Delivery, order_of, provider_of, running
+from tests.gateways.smpp.desk import order_of, provider_of, running
+from tests.support.desk import Delivery
 from tests.support.smsc.peers import node_smsc
 
 LONG = "Grüße! " * 60

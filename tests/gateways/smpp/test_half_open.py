@@ -18,10 +18,11 @@ import trio
 from engine.model import Provider
 from engine.results import Awaiting, Disposition, Reached, Result
 from gateways.smpp.events import Answered, Bound
-from tests.gateways.smpp.desk import Delivery, Node, order_of, provider_of, running
+from tests.gateways.smpp.desk import Node, order_of, provider_of, running
 from tests.gateways.smpp.faulty import Peer, faulty_smsc, submit_resp
 from tests.gateways.smpp.seat import seated, tally
 from tests.gateways.smpp.victim import number_of
+from tests.support.desk import Delivery
 from tests.support.network import Network, network
 from tests.support.smsc.peers import Smsc, node_smsc
 

@@ -24,11 +24,12 @@ from gateways.smpp.pdu import Command
 from gateways.smpp.records import Segment
 from gateways.smpp.settings import SmppSettings
 from gateways.smpp.tickets import Place, Ticket
-from tests.gateways.smpp.desk import Delivery, order_of, provider_of, running
+from tests.gateways.smpp.desk import order_of, provider_of, running
 from tests.gateways.smpp.faulty import Peer, faulty_smsc, pdu, submit_resp
 from tests.gateways.smpp.test_link_faults import provider_at, send_all
 from tests.gateways.smpp.victim import number_of
 from tests.support import LOCALHOST, free_port
+from tests.support.desk import Delivery
 from tests.support.smsc.peers import node_smsc
 
 LONG = "long " * 100
@@ -167,16 +168,16 @@ def rows_of(fate: Result | Awaiting, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("fields", "cause"),
+    ("fields", "cause", "words"),
     [
-        ({"destination": "no number"}, "invalid_number"),
-        ({"destination": "4917\x00"}, "invalid_number"),
-        ({"caller_id": "a sender that is too long"}, "invalid_sender"),
-        ({"text": TextMessage(text="x" * 40_000)}, "invalid_message"),
+        ({"destination": "no number"}, "invalid_number", "not a telephone number"),
+        ({"destination": "4917\x00"}, "invalid_number", "not a telephone number"),
+        ({"caller_id": "a sender that is too long"}, "invalid_sender", "at most 11 letters"),
+        ({"text": TextMessage(text="x" * 40_000)}, "invalid_message", "the provider takes 30"),
     ],
 )
 async def test_what_no_pdu_can_hold_is_refused_here(
-    tmp_path: Path, fields: dict[str, Any], cause: str
+    tmp_path: Path, fields: dict[str, Any], cause: str, words: str
 ) -> None:
     async with faulty_smsc(Peer.serve) as smsc, running(tmp_path) as node:
         provider = provider_at(smsc.port)
@@ -186,6 +187,8 @@ async def test_what_no_pdu_can_hold_is_refused_here(
         assert isinstance(result, Result)
         assert (result.cause, result.reached) == (cause, Reached.NOTHING)
         assert result.blame is Blame.REQUEST
+        assert words in fault_of(result)
+        assert result.code == "", "the far side said nothing, and is none the healthier for it"
         assert delivery.stages == []
 
 

@@ -19,11 +19,12 @@ from engine.model import Provider, Service, Spool
 from engine.results import Awaiting, Disposition, Reached, Result
 from gateways.smpp.codec import decode_short_message
 from gateways.smpp.pdu import Command, Pdu
-from tests.gateways.smpp.desk import Delivery, Node, order_of, provider_of, receipt_of, running
+from tests.gateways.smpp.desk import Node, order_of, provider_of, receipt_of, running
 from tests.gateways.smpp.faulty import Peer, faulty_smsc, pdu, submit_resp
 from tests.gateways.smpp.victim import number_of
 from tests.support import LOCALHOST
 from tests.support.command import environment
+from tests.support.desk import Delivery
 from tests.support.smsc.peers import node_smsc
 
 WINDOW = 16

@@ -11,9 +11,10 @@ from engine.model import Service, Spool
 from engine.results import Awaiting
 from gateways.smpp import timers
 from gateways.smpp.pdu import Pdu
-from tests.gateways.smpp.desk import Delivery, order_of, receipt_of, running
+from tests.gateways.smpp.desk import order_of, receipt_of, running
 from tests.gateways.smpp.faulty import Peer, faulty_smsc, submit_resp
 from tests.gateways.smpp.test_link_faults import provider_at
+from tests.support.desk import Delivery
 
 TWO_PARTS = "x" * 200
 TRY_AGAIN = 0x08  # ESME_RSYSERR

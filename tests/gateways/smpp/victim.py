@@ -11,8 +11,9 @@ from pathlib import Path
 
 import trio
 
-from tests.gateways.smpp.desk import Delivery, order_of, provider_of, running
+from tests.gateways.smpp.desk import order_of, provider_of, running
 from tests.support import LOCALHOST
+from tests.support.desk import Delivery
 
 
 def number_of(spool_id: int) -> str:

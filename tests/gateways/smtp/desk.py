@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,14 @@ from uuid import UUID
 import trio
 
 from engine.config import Config, NodeConfig, SmtpConfig
-from engine.gateway import Order, Program, Stage
+from engine.gateway import Order, Program
 from engine.model import Provider, Service
 from engine.results import Fate, Result
 from gateways.smtp.gateway import SmtpGateway
 from tests.gateways.smtp.faulty import FaultyMta, Script
-from tests.support import LOCALHOST, wait_until
+from tests.support import LOCALHOST, desk
 from tests.support.inbox import Tray
 from tests.support.mails import send
-
-DEADLINE_S = 30.0
 
 GOOD: Script = {}
 """A server as RFC 5321 has it."""
@@ -70,27 +68,18 @@ def order_of(
     )
 
 
-class Delivery:
-    """One order and how far it got."""
+class Delivery(desk.Delivery):
+    """One order, which the test may give up by ``scope``."""
 
     def __init__(self, order: Order) -> None:
-        self.order = order
-        self.stages: list[Stage] = []
-        self.reached = {stage: trio.Event() for stage in Stage}
-        self.done = trio.Event()
+        super().__init__(order)
         self.scope = trio.CancelScope()
-        self.fate: Fate | None = None
 
-    def progress(self, stage: Stage, _at: object) -> None:
-        self.stages.append(stage)
-        self.reached[stage].set()
-
-    async def run(self, gateway: SmtpGateway) -> Fate | None:
-        """None: it was cancelled."""
-        with self.scope, trio.fail_after(DEADLINE_S):
-            self.fate = await gateway.deliver(self.order, self.progress)
+    async def try_out(self, gateway: SmtpGateway) -> None:
+        """Until there is a fate, or the scope is cancelled."""
+        with self.scope:
+            await self.run(gateway)
         self.done.set()
-        return self.fate
 
     @property
     def result(self) -> Result:
@@ -98,40 +87,23 @@ class Delivery:
         return self.fate
 
 
-class Node:
-    """A running gateway; ``nursery`` is for deliveries in the background."""
+class Node(desk.Node[SmtpGateway, Tray]):
+    """A running gateway."""
 
-    def __init__(self, gateway: SmtpGateway, inbox: Tray, nursery: trio.Nursery) -> None:
-        self.gateway = gateway
-        self.inbox = inbox
-        self.nursery = nursery
+    def of(self, name: str = "relay") -> dict[str, Any]:
+        """The provider's statistics."""
+        return self.statistics_of(name)
 
-    async def provide(self, *providers: Provider) -> None:
-        await self.gateway.providers({provider.id: provider for provider in providers})
+    async def deliver(self, order: Order) -> Delivery:
+        delivery = Delivery(order)
+        await delivery.try_out(self.gateway)
+        return delivery
 
     def start(self, order: Order) -> Delivery:
         """Deliver in the background."""
         delivery = Delivery(order)
-        self.nursery.start_soon(delivery.run, self.gateway)
+        self.nursery.start_soon(delivery.try_out, self.gateway)
         return delivery
-
-    async def deliver(self, order: Order) -> Delivery:
-        delivery = Delivery(order)
-        await delivery.run(self.gateway)
-        return delivery
-
-    async def until(self, condition: Callable[[], bool], what: str = "") -> None:
-        """For what only the statistics tell."""
-
-        async def holds() -> bool:
-            return condition()
-
-        await wait_until(holds, what or f"{condition}", deadline_s=DEADLINE_S)
-
-    def of(self, name: str = "relay") -> dict[str, Any]:
-        """The provider's statistics."""
-        statistics: dict[str, Any] = self.gateway.statistics()["providers"].get(name, {})
-        return statistics
 
     async def fates(self, *spool_ids: int) -> dict[int, Fate]:
         """What the journal knows, as a restart would ask."""

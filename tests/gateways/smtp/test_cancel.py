@@ -88,7 +88,7 @@ class CancelAfter(trio.abc.Instrument):
         self.task = trio.lowlevel.current_task()
         if not self.left:
             self._delivery.scope.cancel()
-        await self._delivery.run(gateway)
+        await self._delivery.try_out(gateway)
         self.task = None
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
