@@ -12,18 +12,23 @@ from gateways.smtp.records import Parcel
 
 
 class Waiting(msgspec.Struct, gc=False):
-    """A mail in the queue, with the connections it was given to already."""
+    """A mail in the queue: connections it was given to already, hosts that cannot take it."""
 
     parcel: Parcel
     tries: int = 0
+    unable: tuple[str, ...] = ()
 
 
 class Owner:
-    """A task and its connection; ``wake`` ends its idleness, False after too long a one."""
+    """A task and its connection; ``wake`` ends its idleness, False after too long a one.
+
+    ``held``: a mail that its last host cannot take, on the way to another one.
+    """
 
     def __init__(self, manner: Manner) -> None:
         self.connection = Connection(manner)
         self.parcel: Parcel | None = None
+        self.held: Waiting | None = None
         self.dropped = self.leaving = False
         self.wake: asyncio.Future[bool] | None = None
 

@@ -16,12 +16,13 @@ from typing import Any
 import msgspec
 import structlog
 
+from gateways.smtp.approach import NOBODY, refusal
 from gateways.smtp.backoff import Backoff
 from gateways.smtp.connection import Connection, answer
 from gateways.smtp.limits import Bucket, Limits
 from gateways.smtp.manner import Manner
 from gateways.smtp.mxorder import NoRoute
-from gateways.smtp.opening import Failed, clean
+from gateways.smtp.opening import Failed
 from gateways.smtp.owner import Owner, Waiting
 from gateways.smtp.records import Answer, At, How, Parcel, Route
 from gateways.smtp.replies import Action, elsewhere, verdict_of
@@ -77,7 +78,7 @@ class Pool:
         self._queue: deque[Waiting] = deque()
         self._owners: dict[asyncio.Task[None], Owner] = {}
         self._idle: list[Owner] = []
-        self._opening = 0
+        self._opening = self._hosts = 0
         self._backoff = Backoff(dice or random.Random())
         self._failure: Failed | NoRoute | None = None
         self._avoid: dict[Route, float] = {}
@@ -124,6 +125,9 @@ class Pool:
         for one in waiting:
             self._tell_dropped(one)
         for owner in self._owners.values():
+            if owner.held is not None and owner.held.parcel.id in ids:
+                self._tell_dropped(owner.held)
+                owner.held = None
             if owner.parcel is not None and owner.parcel.id in ids:
                 owner.dropped = True
                 owner.connection.abort()
@@ -221,15 +225,23 @@ class Pool:
             while await self._open(owner):
                 await self._work(owner)
                 await owner.connection.quit()
-                if not (owner.connection.delivered and self._queue) or self._closing:
+                if self._closing or not self._goes_on(owner) or self._crowded():
                     return
-                if self._crowded():
-                    return
-                # The peer takes mails, only not so many over one connection.
                 owner.connection = Connection(self._manner)
                 self._opening += 1
         finally:
             owner.connection.abort()
+            self._put_back(owner)
+
+    def _goes_on(self, owner: Owner) -> bool:
+        """The peer takes mails, only not so many over one connection; or another host may."""
+        return owner.held is not None or bool(owner.connection.delivered and self._queue)
+
+    def _put_back(self, owner: Owner) -> None:
+        if owner.held is not None:
+            self._queue.appendleft(owner.held)
+            owner.held = None
+            self._watch()
 
     async def _open(self, owner: Owner) -> bool:
         try:
@@ -240,6 +252,10 @@ class Pool:
     async def _try_open(self, owner: Owner) -> bool:
         try:
             routes = sorted(await self._routes(), key=self._avoided)
+            self._hosts = len({route.name for route in routes})
+            if owner.held is not None:
+                unable = owner.held.unable
+                routes.sort(key=lambda route: route.name in unable)
             await self._open_first(owner.connection, routes)
         except (Failed, NoRoute) as error:
             self._failed(error)
@@ -248,6 +264,7 @@ class Pool:
         self._backoff.succeed()
         self._failure = None
         owner.connection.on_end(owner.rouse)
+        self._put_back(owner)
         return True
 
     async def _open_first(self, connection: Connection, routes: Sequence[Route]) -> None:
@@ -258,7 +275,7 @@ class Pool:
             except Failed as error:
                 self._avoid[route] = time.monotonic() + AVOID_S
                 failure = error
-                if not elsewhere(self._refusal(error, _NOBODY), direct=self._manner.direct):
+                if not elsewhere(refusal(error, NOBODY), direct=self._manner.direct):
                     break
             else:
                 self._avoid.pop(route, None)
@@ -274,8 +291,8 @@ class Pool:
         self._failure = error
         stop = False
         if isinstance(error, Failed):
-            refusal = self._refusal(error, _NOBODY)
-            stop = verdict_of(refusal, direct=self._manner.direct).action is Action.STOP
+            told = refusal(error, NOBODY)
+            stop = verdict_of(told, direct=self._manner.direct).action is Action.STOP
         now = time.monotonic()
         # Those that were opened together fail together: that is one failure.
         if self._backoff.ready(now) or stop != self._backoff.stopped:
@@ -291,18 +308,13 @@ class Pool:
         failure = self._failure
         while self._queue and failure is not None:
             one = self._queue.popleft()
-            told = self._refusal(failure, one.parcel)
+            told = refusal(failure, one.parcel)
             self._tell(msgspec.structs.replace(told, tries=one.tries + 1))
-
-    def _refusal(self, error: Failed | NoRoute, parcel: Parcel) -> Answer:
-        if isinstance(error, NoRoute):
-            text = clean(error.reason)
-            return answer(parcel, At.ROUTE, How.NO_ROUTE, text=text, permanent=error.permanent)
-        return answer(parcel, error.at, error.how, code=error.code, text=error.text)
 
     async def _work(self, owner: Owner) -> None:
         connection = owner.connection
-        while connection.usable and connection.delivered < self._usage.messages:
+        most = self._usage.messages
+        while connection.usable and connection.delivered < most and owner.held is None:
             if not self._queue:
                 if self._closing or owner.leaving or not await self._rest(owner):
                     return
@@ -349,11 +361,7 @@ class Pool:
         if owner.dropped and (again or told.how is not How.REPLY):
             told = msgspec.structs.replace(told, how=How.DROPPED, code=0, text="")
         elif again:
-            route = owner.connection.route
-            if route is not None:
-                self._avoid[route] = time.monotonic() + AVOID_S
-            self._queue.appendleft(one)
-            self._watch()
+            self._try_again(owner, one, told)
             return
         self.delivered += told.left and told.how is How.REPLY
         self._tell(msgspec.structs.replace(told, tries=one.tries))
@@ -363,7 +371,19 @@ class Pool:
             one.tries < MAX_TRIES
             and not self._closing
             and elsewhere(told, direct=self._manner.direct)
+            and (told.how is not How.UNABLE or len(one.unable) + 1 < self._hosts)
         )
+
+    def _try_again(self, owner: Owner, one: Waiting, told: Answer) -> None:
+        route = owner.connection.route
+        if route is not None and told.how is How.UNABLE:
+            one.unable += (route.name,)
+            owner.held = one  # in the queue others that are connected to this host would take it
+            return
+        if route is not None:
+            self._avoid[route] = time.monotonic() + AVOID_S
+        self._queue.appendleft(one)
+        self._watch()
 
     def _tell_late(self, one: Waiting) -> None:
         text = "no connection in time"
@@ -371,9 +391,3 @@ class Pool:
 
     def _tell_dropped(self, one: Waiting) -> None:
         self._tell(answer(one.parcel, At.ROUTE, How.DROPPED, tries=one.tries))
-
-
-_NOBODY = Parcel(
-    id=0, spool_id=0, sender="", recipient="", domain="", size=0, chunks=(), not_after=0.0
-)
-"""For what is asked of a failure that no mail had."""

@@ -11,7 +11,7 @@ import trio
 
 from gateways.smtp import pool as pools
 from gateways.smtp.mxorder import NoRoute
-from gateways.smtp.records import At, How
+from gateways.smtp.records import At, How, Parcel
 from tests.gateways.smtp.crossing import (
     PROVIDER_ID,
     Desk,
@@ -22,6 +22,7 @@ from tests.gateways.smtp.crossing import (
     to,
 )
 from tests.gateways.smtp.faulty import (
+    EXTENSIONS,
     Act,
     FaultyMta,
     Peer,
@@ -31,6 +32,7 @@ from tests.gateways.smtp.faulty import (
     hold,
     in_turn,
 )
+from tests.support import free_port
 
 
 async def test_each_domain_has_its_own_hosts() -> None:
@@ -187,3 +189,87 @@ async def test_a_mail_that_has_to_be_tried_again_is_given_up_in_time(
         go.set()
         late = (await desk.wait(1))[0]
         assert (late.id, late.at, late.how, late.tries) == (1, At.ROUTE, How.TIMEOUT, 1)
+
+
+# --- what one host cannot take
+
+PLAIN = tuple(each for each in EXTENSIONS if each != "SMTPUTF8")
+
+
+def international(number: int) -> Parcel:
+    return msgspec.structs.replace(
+        to("a.example", number), recipient="b\u00fc@a.example", smtputf8=True
+    )
+
+
+async def test_what_one_host_cannot_take_another_may() -> None:
+    async with (
+        faulty_mta(extensions=PLAIN) as one,
+        faulty_mta() as two,
+        faulty_mta() as three,
+        crossing() as desk,
+    ):
+        direct(desk, {"a.example": [one.port, two.port, three.port]})
+        answer = (await desk.send(international(1)))[0]
+        assert facts(answer) == (At.DOT, How.REPLY, 250, "mx1.a.example")
+        assert answer.tries == 2
+        assert one.peers[0].lines[-1] == "QUIT"
+
+
+async def test_what_one_host_cannot_take_leaves_the_others_over_it_alone() -> None:
+    """Connections to that host stay, and none of them is given the mail again."""
+    go = trio.Event()
+
+    async def wait(peer: Peer) -> None:
+        if peer.mta.open == 3:
+            go.set()
+        await go.wait()
+        await peer.say("250 2.0.0 taken")
+
+    async with (
+        faulty_mta({"DOT": wait}, extensions=PLAIN) as one,
+        faulty_mta() as two,
+        crossing() as desk,
+    ):
+        direct(desk, {"a.example": [one.port, two.port]}, connections=3, idle_s=3_000.0)
+        await desk.send(*(to("a.example", number) for number in range(1, 4)))
+        answer = (await desk.send(international(4)))[0]
+        assert (answer.code, answer.host, answer.tries) == (250, "mx1.a.example", 2)
+        assert (one.open, len(one.peers), len(two.peers)) == (2, 3, 1)
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+async def test_what_no_host_can_take_is_asked_of_each_once(hosts: int) -> None:
+    async with faulty_mta(extensions=PLAIN) as mta, crossing() as desk:
+        direct(desk, {"a.example": [mta.port] * hosts})
+        answer = (await desk.send(international(1)))[0]
+        assert (answer.at, answer.how, answer.left) == (At.MAIL, How.UNABLE, False)
+        assert answer.tries == len(mta.peers) == hosts
+
+
+async def test_a_mail_is_dropped_on_its_way_to_another_host() -> None:
+    async with (
+        faulty_mta(extensions=PLAIN) as one,
+        faulty_mta({"CONNECT": hold}) as two,
+        crossing() as desk,
+    ):
+        direct(desk, {"a.example": [one.port, two.port]})
+        desk.bridge.send(PROVIDER_ID, [international(1)])
+        await (await two.peer()).event("CONNECT").wait()
+        desk.bridge.drop(PROVIDER_ID, [1])
+        answer = (await desk.wait(1))[0]
+        assert (answer.how, answer.left, answer.tries) == (How.DROPPED, False, 1)
+
+
+async def test_a_mail_whose_other_host_is_away_is_still_answered_once() -> None:
+    async with faulty_mta(extensions=PLAIN) as one, crossing() as desk:
+        direct(desk, {"a.example": [one.port, free_port()]})
+        answer = (await desk.send(international(1)))[0]
+        assert (answer.how, answer.tries, len(one.peers)) == (How.UNABLE, 2, 2)
+
+
+async def test_a_mail_whose_hosts_are_all_away_after_the_first_is_answered_so() -> None:
+    async with faulty_mta({}, {"CONNECT": drop}, extensions=PLAIN) as one, crossing() as desk:
+        direct(desk, {"a.example": [one.port, free_port()]})
+        answer = (await desk.send(international(1)))[0]
+        assert (answer.at, answer.how) == (At.GREETING, How.LOST)
