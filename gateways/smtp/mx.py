@@ -156,21 +156,31 @@ class Resolver:
         if all(host == ROOT for _, host in exchanges):
             return self._keep(exchanges, {}, mx.ttl_s)
         chosen = order(exchanges, self._dice, self._own)
-        answers = await asyncio.gather(*(self._addresses(host) for host in chosen))
+        answers = await asyncio.gather(*(self._addresses(host, self._kinds) for host in chosen))
         addresses = {host: found.records for host, found in zip(chosen, answers, strict=True)}
         kept = tuple(each for each in exchanges if each[1] in addresses)
         return self._keep(kept, addresses, min(mx.ttl_s, *(each.ttl_s for each in answers)))
 
     async def _implicit(self, name: str, ttl_s: float) -> _Found:
         """Without MX records the domain is a host, with preference 0 (§5.1)."""
-        found = await self._addresses(name)
+        found = await self._addresses(name, self._kinds)
         if not found.records:
+            if found.sure:
+                await self._check_nowhere(name)
             raise NoRoute("the domain has neither MX nor address", permanent=found.sure)
         return self._keep(((0, name),), {name: found.records}, min(ttl_s, found.ttl_s))
 
-    async def _addresses(self, host: str) -> _Records:
+    async def _check_nowhere(self, name: str) -> None:
+        """``NoRoute`` for now, where only this machine cannot get there: the address is good."""
+        if "AAAA" in self._kinds:
+            return
+        other = await self._addresses(name, ("AAAA",))
+        if other.records or not other.sure:
+            raise NoRoute("only IPv6 may lead to the domain, and here is none", permanent=False)
+
+    async def _addresses(self, host: str, kinds: Sequence[str]) -> _Records:
         """Those of a host; not ``sure`` where DNS did not say all."""
-        answers = [self._lookup(host, kind) for kind in self._kinds]
+        answers = [self._lookup(host, kind) for kind in kinds]
         known, missing = [], []
         for each in await asyncio.gather(*answers, return_exceptions=True):
             if isinstance(each, NoRoute):

@@ -40,6 +40,7 @@ RECORDS = (
     "host-record=last.example,192.0.2.3",
     # without MX
     "host-record=plain.example,192.0.2.10,2001:db8::10",
+    "host-record=six.example,2001:db8::25",
     # an alias, of a domain with MX and of one without
     "cname=alias.example,a.example",
     "cname=plainalias.example,plain.example",
@@ -126,6 +127,17 @@ async def test_without_a_way_to_ipv6_its_addresses_are_not_asked_for(tmp_path: P
     async with dnsmasq(tmp_path, *RECORDS) as names:
         routes = await looked_up(names, "plain.example", ipv6=False)
         assert [each.host for each in routes] == ["192.0.2.10"]
+
+
+@pytest.mark.parametrize(("domain", "permanent"), [("six.example", False), ("text.example", True)])
+async def test_without_a_way_to_ipv6_a_domain_that_has_only_that_may_be_written_to_later(
+    tmp_path: Path, domain: str, *, permanent: bool
+) -> None:
+    async with dnsmasq(tmp_path, *RECORDS) as names:
+        with pytest.raises(NoRoute) as nothing:
+            await looked_up(names, domain, ipv6=False)
+        assert nothing.value.permanent is permanent
+        assert ("IPv6" in nothing.value.reason) is not permanent
 
 
 @pytest.mark.parametrize(
@@ -224,6 +236,17 @@ async def test_a_domain_whose_addresses_dns_does_not_say_may_have_some() -> None
     async with responder(half) as names:
         with pytest.raises(NoRoute) as nothing:
             await looked_up(names, "a.example")
+        assert not nothing.value.permanent
+
+
+async def test_without_a_way_to_ipv6_a_domain_whose_ipv6_dns_does_not_say_may_have_some() -> None:
+    def half(question: Answer) -> Answer:
+        failed = dns.rcode.SERVFAIL if asks(question, "AAAA") else dns.rcode.NOERROR
+        return answered(question, rcode=failed)
+
+    async with responder(half) as names:
+        with pytest.raises(NoRoute) as nothing:
+            await looked_up(names, "a.example", ipv6=False)
         assert not nothing.value.permanent
 
 
