@@ -58,6 +58,7 @@ def manner_of(
 ) -> Manner:
     """What the row says, with the defaults of a relay or of direct MX (there RFC 7435 §3)."""
     direct = not provider.host
+    verify = not direct if settings.verify_tls is None else settings.verify_tls
     implicit = provider.transport == "tls" and not direct
     return Manner(
         direct=direct,
@@ -65,8 +66,8 @@ def manner_of(
         port=provider.port or (SUBMISSIONS_PORT if implicit else SMTP_PORT),
         hostname=hostname,
         implicit_tls=implicit,
-        starttls=settings.starttls or ("offer" if direct else "require"),
-        verify=not direct if settings.verify_tls is None else settings.verify_tls,
+        starttls=settings.starttls or ("offer" if direct and not verify else "require"),
+        verify=verify,
         ca_file=config.ca_file,
         username="" if direct else provider.username,
         password=provider.password,

@@ -483,6 +483,22 @@ def test_a_relay_is_verified_and_an_mx_is_not() -> None:
     assert (direct.username, direct.implicit_tls) == ("", False)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"verify_tls": True}, "require"),  # else who takes STARTTLS away has the mail in the clear
+        ({"verify_tls": False}, "offer"),
+        ({"verify_tls": True, "starttls": "offer"}, "offer"),
+    ],
+)
+def test_an_mx_whose_certificate_must_be_right_must_have_one(
+    given: dict[str, Any], expected: str
+) -> None:
+    row = provider(0, host="")
+    made = manner_of(row, settings(**{"starttls": None, **given}), SmtpConfig(), "me.test")
+    assert (made.starttls, made.verify) == (expected, given["verify_tls"])
+
+
 async def test_quit_of_a_silent_peer_is_bounded(loop: Loop) -> None:
     async with faulty_mta({"QUIT": hold}) as mta:
         answers, _ = await loop.run(lambda: session(manner(mta.port), 1))

@@ -77,6 +77,14 @@ async def test_a_reply_about_the_mail_is_not_asked_for_elsewhere() -> None:
         assert second.peers == []
 
 
+async def test_a_host_without_tls_gets_nothing_that_needs_a_right_certificate() -> None:
+    async with faulty_mta() as mta, crossing() as desk:
+        direct(desk, {"a.example": [mta.port]}, starttls=None, verify_tls=True)
+        answer = (await desk.send(to("a.example", 1)))[0]
+        assert (answer.at, answer.how) == (At.TLS, How.UNTRUSTED)
+        assert mta.mails == []
+
+
 @pytest.mark.parametrize("permanent", [True, False])
 async def test_a_domain_without_a_route(*, permanent: bool) -> None:
     async with crossing() as desk:
