@@ -3,6 +3,9 @@
 A file is on the disk before the row that names it: who is killed between the two leaves a file that
 nobody knows, and so does who is killed before a superseded file is retired. What no row names an
 hour after it was kept is retired; what was retired an hour ago goes, unless a row names it.
+
+Beside another store than its own, the whole folder would be nobody's: it carries the identity of
+the store it belongs to, and is swept for no other.
 """
 
 from __future__ import annotations
@@ -11,15 +14,17 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing, closing
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 import trio
 
 from engine.config import Config
 from engine.errors import UnavailableError
-from engine.store.base import Store
-from engine.uploads import MediaFolder
+from engine.store.base import Identity, Store
+from engine.uploads import FOLDER, MediaFolder
+
+T = TypeVar("T")
 
 log = structlog.get_logger("sweeper")
 
@@ -33,8 +38,10 @@ class Sweeper:
 
     def __init__(self, config: Config, store: Store) -> None:
         self._folder = MediaFolder(config, workers=1)
+        self._path = config.data_path / FOLDER
         self._store = store
         self._counts = Counter(rounds=0, orphans=0, removed=0)
+        self._foreign = False
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -47,6 +54,8 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """One round. ``UnavailableError`` (store) and ``OSError`` end it; the next goes on."""
+        if not await self._belongs():
+            return
         await self._folder.run(self._folder.clear_incoming)
         await self._remove()
         await self._retire()
@@ -55,6 +64,33 @@ class Sweeper:
     def statistics(self) -> dict[str, Any]:
         """Rounds made; files that no row named, files that are gone."""
         return dict(self._counts)
+
+    async def _belongs(self) -> bool:
+        """Whether the folder is our store's, which it becomes at its first use."""
+        store = await self._store.identity()
+        found = await self._folder.run(self._folder.store)
+        if not found and await self._may_be_of(store):
+            await self._folder.run(self._folder.belong_to, store.uid)
+            found = await self._folder.run(self._folder.store)
+        foreign = found != store.uid
+        if foreign and not self._foreign:
+            log.error(
+                "media_of_another_store", folder=str(self._path), store=store.uid, of=found or "?"
+            )
+        self._foreign = foreign
+        return not foreign
+
+    async def _may_be_of(self, store: Identity) -> bool:
+        """Of a folder that says nothing: empty, with a file of a row, or younger than the store."""
+        older = False
+        async with aclosing(self._slices(self._folder.files())) as slices:
+            async for files in slices:
+                paths = [path for path, _ in files]
+                if len(await self._store.unnamed(paths)) < len(paths):
+                    return True
+                if min(at for _, at in files) < store.born_at.timestamp():
+                    older = True
+        return not older
 
     async def _remove(self) -> None:
         """What a row names after all stays: whoever kept it was slow."""
@@ -74,8 +110,8 @@ class Sweeper:
         if orphans:
             log.warning("media_orphaned", files=orphans)
 
-    async def _slices(self, paths: Generator[str]) -> AsyncGenerator[list[str]]:
+    async def _slices(self, items: Generator[T]) -> AsyncGenerator[list[T]]:
         """So many at a time, read in a thread."""
-        with closing(paths):
-            while some := await self._folder.run(lambda: list(islice(paths, SLICE))):
+        with closing(items):
+            while some := await self._folder.run(lambda: list(islice(items, SLICE))):
                 yield some

@@ -20,6 +20,7 @@ from uuid import uuid4
 
 import trio
 
+from engine import keyfiles
 from engine.config import Config
 from engine.disk import sync
 from engine.errors import MissingBodyError, TooLargeError, UnavailableError
@@ -27,6 +28,9 @@ from engine.errors import MissingBodyError, TooLargeError, UnavailableError
 FOLDER = "media"
 _INCOMING = "incoming"  # what is not complete yet
 _RETIRED = "retired"  # an empty file for every one that is to go
+MARK = "store"
+"""The file that says whose folder it is."""
+
 # A superseded or half-written file may still be wanted for this long by calls on their way.
 _KEEP_S = 3600.0
 _OURS = re.compile(r"[0-9a-f]{32}(\.original)?\.[a-z0-9]{1,16}")
@@ -110,6 +114,23 @@ class MediaFolder:
             if _OURS.fullmatch(name):
                 yield f"{FOLDER}/{name}"
 
+    def files(self) -> Generator[tuple[str, float]]:
+        """Relative path and time of every file under a name of ours, however young. Blocking."""
+        for entry in _entries(self._folder):
+            found = _status(entry) if _OURS.fullmatch(entry.name) else None
+            if found is not None:
+                yield f"{FOLDER}/{entry.name}", found.st_mtime
+
+    def store(self) -> str:
+        """The ``Identity.uid`` of whose files these are; "" where nothing says it. Blocking."""
+        mark = self._folder / MARK
+        return mark.read_text("ascii", "replace").strip() if mark.exists() else ""
+
+    def belong_to(self, store: str) -> None:
+        """From now on, where it did not belong to any store. Blocking, durable on return."""
+        self._make_folders()
+        keyfiles.make(self._folder / MARK, f"{store}\n".encode)
+
     def overdue(self) -> Generator[str]:
         """Relative paths of what was retired over an hour ago. Blocking."""
         for name in _old_files(self._folder / _RETIRED):
@@ -181,15 +202,22 @@ def _old_files(folder: Path) -> Generator[str]:
     """Names of the files in a folder that are over an hour old; none where there is no folder."""
     # File times are the file system's, so the reference is its clock and not the engine's.
     oldest = time.time() - _KEEP_S
+    for entry in _entries(folder):
+        found = _status(entry)
+        if found is not None and found.st_mtime < oldest:
+            yield entry.name
+
+
+def _entries(folder: Path) -> Generator[os.DirEntry[str]]:
     if folder.exists():
         with os.scandir(folder) as entries:
-            yield from (entry.name for entry in entries if _is_old_file(entry, oldest))
+            yield from entries
 
 
-def _is_old_file(entry: os.DirEntry[str], oldest: float) -> bool:
-    """Of its own: what a link leads to is not ours."""
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Of a plain file; None of all else: what a link leads to is not ours."""
     try:
         found = entry.stat(follow_symlinks=False)
     except FileNotFoundError:  # it went meanwhile
-        return False
-    return stat.S_ISREG(found.st_mode) and found.st_mtime < oldest
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None

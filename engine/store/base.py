@@ -78,6 +78,13 @@ class Found(list[E]):
         self.total = total
 
 
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """A store among others: 32 hexadecimal digits, and since when it is there, at the latest."""
+
+    uid: str
+    born_at: datetime
+
+
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """A contact a campaign may try next: new (``transmission`` None) or due for a retry.
 
@@ -225,6 +232,10 @@ class Store(Doorkeeper, Protocol):
 
     async def unnamed(self, paths: Sequence[str]) -> list[str]:
         """Those of the paths (relative, as rows have them) that no row has as its media."""
+        ...
+
+    async def identity(self) -> Identity:
+        """Which store this is; the same for ever, and a copy's too."""
         ...
 
     # --- contacts and groups -------------------------------------------------------------------

@@ -295,6 +295,14 @@ arrival = Table(
     sqlite_with_rowid=False,
 )
 
+# One row, made with the store.
+identity = Table(
+    "identity",
+    METADATA,
+    Column("uid", LargeBinary(16), nullable=False),
+    Column("born_at", Big, nullable=False),
+)
+
 campaign_tally = Table(
     "campaign_tally",
     METADATA,

@@ -34,6 +34,7 @@ from engine.store.base import (
     Begun,
     Candidate,
     ContactRow,
+    Identity,
     Intent,
     Interrupted,
     Outcome,
@@ -144,6 +145,10 @@ class SqliteStore:
     async def unnamed(self, paths: Sequence[str]) -> list[str]:
         """See ``Store.unnamed``."""
         return await self._readers.run(media.unnamed, paths)
+
+    async def identity(self) -> Identity:
+        """See ``Store.identity``."""
+        return await self._readers.run(media.identity)
 
     # --- contacts and groups -------------------------------------------------------------------
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -24,8 +26,9 @@ from engine.messages import Messages
 from engine.model import Document, Recording, Template
 from engine.store import open_store
 from engine.store.base import Query, Store
+from engine.store.migrations import upgrade
 from engine.sweeper import Sweeper
-from engine.uploads import FOLDER, MediaFolder
+from engine.uploads import FOLDER, MARK, MediaFolder
 from tests.support import wait_until
 from tests.support.engine import DEADLINE_S, config_in, running_engine
 
@@ -42,8 +45,8 @@ class Scene:
         self.media = data / FOLDER
         self.folder = MediaFolder(config_in(data))
         self.sweeper = Sweeper(config_in(data), store)
-        (self.media / "incoming").mkdir(parents=True)
-        (self.media / "retired").mkdir()
+        for name in ("incoming", "retired"):
+            (self.media / name).mkdir(parents=True, exist_ok=True)
 
     def file(self, extension: str = "attachment", *, old: bool = True) -> str:
         """A file of ours; its relative path."""
@@ -55,7 +58,7 @@ class Scene:
 
     def files(self) -> set[str]:
         """Relative paths of what is kept."""
-        return {f"{FOLDER}/{path.name}" for path in self.media.iterdir() if not path.is_dir()}
+        return {f"{FOLDER}/{path.name}" for path in _plain(self.media)}
 
     async def hour(self) -> None:
         """A sweep, an hour, another sweep."""
@@ -74,6 +77,7 @@ def aged(*paths: Path) -> None:
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     async with open_store(config_in(tmp_path)) as store:
+        await Sweeper(config_in(tmp_path), store).sweep()  # the start of its node
         yield Scene(store, tmp_path)
 
 
@@ -161,7 +165,7 @@ async def test_superseded_files_stay_for_an_hour(scene: Scene) -> None:
     assert abandoned.exists(), "it may be coming in"
     aged(*(scene.media / "retired").iterdir(), abandoned)
     await scene.sweeper.sweep()
-    assert [path for path in scene.media.rglob("*") if path.is_file()] == []
+    assert [path for path in scene.media.rglob("*") if path.is_file()] == [scene.media / MARK]
 
 
 async def test_more_than_one_slice(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,6 +223,96 @@ async def test_a_round_that_failed_is_made_up_for(
             nursery.cancel_scope.cancel()
     assert [log["event"] for log in logs] == ["media_sweep_waits", "media_orphaned"]
     assert (scene.media / "retired" / Path(orphan).name).exists()
+
+
+# --- whose folder it is ---------------------------------------------------------------------------
+ERROR = "media_of_another_store"
+
+
+async def test_the_folder_of_another_store_is_left_alone(scene: Scene, tmp_path: Path) -> None:
+    superseded, _ = scene.file(), scene.file()
+    await scene.folder.retire(superseded)
+    (scene.media / "incoming" / "cut off").write_bytes(b"half")
+    aged(*(path for path in scene.media.rglob("*") if path.is_file()))
+    before = {*scene.media.rglob("*")}
+    async with open_store(config_in(tmp_path / "other")) as other:
+        wrong = Scene(other, scene.data)
+        with capture_logs() as logs:
+            await wrong.hour()
+        assert [(log["event"], log["log_level"]) for log in logs] == [(ERROR, "error")]
+        assert {*scene.media.rglob("*")} == before
+        assert wrong.sweeper.statistics() == {"rounds": 0, "orphans": 0, "removed": 0}
+
+        # The right folder comes back, and goes once more: that is said again.
+        (scene.media / MARK).rename(tmp_path / "away")
+        (scene.media / MARK).write_text((await other.identity()).uid)
+        await wrong.sweeper.sweep()
+        (tmp_path / "away").rename(scene.media / MARK)
+        with capture_logs() as logs:
+            await wrong.hour()
+        assert [log["event"] for log in logs] == [ERROR]
+        assert wrong.sweeper.statistics()["rounds"] == 1
+
+
+@pytest.mark.parametrize("age_s", [60.0, OVER_AN_HOUR_S])
+async def test_a_fresh_store_beside_a_folder_of_the_release_before_takes_nothing(
+    tmp_path: Path, age_s: float
+) -> None:
+    async with open_store(config_in(tmp_path)) as store:
+        scene = Scene(store, tmp_path)
+        kept = {scene.file() for _ in range(3)}
+        then = time.time() - age_s
+        for path in _plain(scene.media):
+            os.utime(path, (then, then))
+        with capture_logs() as logs:
+            await scene.hour()
+        aged(*_plain(scene.media))
+        await scene.hour()
+        assert scene.files() == kept
+        assert [log["event"] for log in logs] == [ERROR]
+        assert not (scene.media / MARK).exists()
+
+
+async def test_a_folder_whose_files_the_store_names_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installation of the release before, or one whose mark was not copied with the files."""
+    monkeypatch.setattr(module, "SLICE", 3)
+    async with open_store(config_in(tmp_path)) as store:
+        scene = Scene(store, tmp_path)
+        named, *_ = [scene.file() for _ in range(10)]
+        await store.insert(Recording(name="r", media_path=named))
+        await scene.hour()
+        assert scene.files() == {named}
+        assert (scene.media / MARK).read_text().strip() == (await store.identity()).uid
+
+
+@pytest.mark.parametrize("age_s", [-3600.0, 3600.0], ids=["younger", "older"])
+async def test_a_store_of_the_release_before_is_as_old_as_its_first_row(
+    tmp_path: Path, age_s: float
+) -> None:
+    """All that it named is deleted, and files are still there: its own if it was there first."""
+    upgrade(tmp_path / "outspool.db", "0005")
+    born = int((time.time() - OVER_AN_HOUR_S - age_s) * 1e6)
+    with closing(sqlite3.connect(tmp_path / "outspool.db")) as connection:
+        connection.execute(
+            "INSERT INTO contact_group (uid, created_at, updated_at, name, description,"
+            " contact_total) VALUES (zeroblob(16), ?, 0, '', '', 0)",
+            (born,),
+        )
+        connection.commit()
+    async with open_store(config_in(tmp_path)) as store:
+        scene = Scene(store, tmp_path)
+        orphan = scene.file()
+        await scene.hour()
+        assert scene.files() == (set() if age_s > 0 else {orphan})
+
+
+async def test_a_mark_that_says_nothing_is_nobodys(scene: Scene) -> None:
+    orphan = scene.file()
+    (scene.media / MARK).write_text("")
+    await scene.hour()
+    assert scene.files() == {orphan}
 
 
 # --- beside uploads -------------------------------------------------------------------------------
@@ -286,6 +380,7 @@ async def _attach(messages: Messages, row: Template, data: bytes) -> None:
 # --- kill -9 --------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("way", "files"), [("mail", 1), ("recording", 2), ("attachment", 1)])
 async def test_killed_between_file_and_row(tmp_path: Path, way: str, files: int) -> None:
+    await _start_of_a_node(tmp_path, lambda counts: counts["orphans"] == 0)
     command = [sys.executable, "-m", "tests.engine.sweep_victim", str(tmp_path), way]
     with trio.fail_after(DEADLINE_S):
         process = await trio.lowlevel.open_process(command, stdout=-1)
@@ -307,7 +402,7 @@ async def test_killed_between_file_and_row(tmp_path: Path, way: str, files: int)
 
 
 def _plain(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file())
+    return sorted(path for path in folder.iterdir() if not path.is_dir() and path.name != MARK)
 
 
 async def _start_of_a_node(data: Path, seen: Callable[[dict[str, int]], bool]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from engine.clock import now
 from engine.config import Config, NodeConfig, StoreConfig
 from engine.errors import InvalidError, UnavailableError
 from engine.model import Contact
@@ -109,6 +110,18 @@ async def test_the_hot_path_scans_no_table(tmp_path: Path) -> None:
                 scans = step.startswith("SCAN") and step not in PARAMETERS
                 assert not scans, (name, step)
                 assert "TEMP B-TREE" not in step, (name, step)
+
+
+async def test_a_store_is_the_same_one_when_it_is_opened_again(tmp_path: Path) -> None:
+    before = now()
+    seen = []
+    for folder in ("a", "a", "b"):
+        async with open_store(_config(tmp_path / folder)) as store:
+            seen.append(await store.identity())
+    first, again, other = seen
+    assert first == again
+    assert first.uid != other.uid
+    assert before <= first.born_at <= now()
 
 
 async def test_attachments_are_looked_up_without_reading_mails(tmp_path: Path) -> None:
