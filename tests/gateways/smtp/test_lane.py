@@ -243,7 +243,6 @@ async def test_all_domains_together_are_no_more_than_the_connections_take(
         await seat.settle()
         served: list[str] = []
         while seat.parts.out:
-            assert len(seat.parts.out) == min(3, 60 - len(served))
             served += [job.domain for job in seat.parts.out]
             await seat.answer()
         assert seat.parts.most_out == 3
