@@ -38,6 +38,7 @@ from engine.model import (
 )
 from engine.programs import PROGRAMS
 from engine.screening import normalise_number
+from engine.senders import check_sender
 
 E = TypeVar("E", bound=Entity)
 
@@ -251,6 +252,7 @@ def _account(account: Account) -> None:
         raise InvalidError(f"type: one of {', '.join(sorted(ACCOUNT_TYPES))}", field="type")
     if account.timezone:
         zone(account.timezone)
+    check_sender(account.settings.get("sender_id") or "", "sender_id")
     _settings(account.settings)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from enum import IntEnum
 
-from engine import gsm
+from engine import senders
 from engine.errors import InvalidError
 from gateways.smpp.pdu import Address
 from gateways.smpp.settings import SmppSettings
@@ -28,13 +27,7 @@ class Npi(IntEnum):
     ISDN = 1  # E.164
 
 
-# What people write into numbers.
-_DECORATION = re.compile(r"[\s().\-/]")
-_DIGITS = re.compile(r"(\+|00)?([0-9]{1,20})", re.ASCII)
-_PRINTABLE = re.compile(r"[ -~]+", re.ASCII)
 _MAX_SHORT_CODE = 8
-_MAX_E164 = 15
-_MAX_LETTERS = 11  # septets; 23.040 §9.1.2.5: ten octets, packed
 
 
 def source(sender: str, settings: SmppSettings) -> Address:
@@ -46,7 +39,8 @@ def source(sender: str, settings: SmppSettings) -> Address:
     if not sender:
         return _typed("", Ton.UNKNOWN, Npi.UNKNOWN, settings.source_ton, settings.source_npi)
     number = _number(sender, settings)
-    digits, ton, npi = number or (_letters(sender), Ton.ALPHANUMERIC, Npi.UNKNOWN)
+    senders.check_sender(sender, "source")
+    digits, ton, npi = number or (sender, Ton.ALPHANUMERIC, Npi.UNKNOWN)
     return _typed(digits, ton, npi, settings.source_ton, settings.source_npi)
 
 
@@ -65,39 +59,23 @@ def _number(text: str, settings: SmppSettings) -> tuple[str, Ton, Npi] | None:
     ``+`` and ``00`` mean an international one. So do more than eight digits without a ``0`` in
     front: that is how databases hold them. Up to eight are a short code, which no plan knows.
     """
-    written = _DECORATION.sub("", text)
-    found = _DIGITS.fullmatch(written)
+    found = senders.number_of(text)
     if found is None:
         return None
-    prefix, digits = found.groups()
-    if prefix:
-        return _international(written, digits, settings)
-    if len(digits) <= _MAX_SHORT_CODE:
-        return digits, Ton.NETWORK_SPECIFIC, Npi.UNKNOWN
-    if digits.startswith("0"):
-        return digits, Ton.NATIONAL, Npi.ISDN
-    return digits, Ton.INTERNATIONAL if len(digits) <= _MAX_E164 else Ton.UNKNOWN, Npi.ISDN
+    if found.prefix:
+        return _international(found, settings)
+    if len(found.digits) <= _MAX_SHORT_CODE:
+        return found.digits, Ton.NETWORK_SPECIFIC, Npi.UNKNOWN
+    if found.digits.startswith("0"):
+        return found.digits, Ton.NATIONAL, Npi.ISDN
+    known = len(found.digits) <= senders.MAX_E164
+    return found.digits, Ton.INTERNATIONAL if known else Ton.UNKNOWN, Npi.ISDN
 
 
-def _international(
-    written: str, digits: str, settings: SmppSettings
-) -> tuple[str, Ton, Npi] | None:
-    if len(digits) > _MAX_E164:
-        return None
+def _international(found: senders.Number, settings: SmppSettings) -> tuple[str, Ton, Npi]:
     if settings.international:
-        return digits, Ton.INTERNATIONAL, Npi.ISDN
-    return written, Ton.INTERNATIONAL if written.startswith("+") else Ton.UNKNOWN, Npi.ISDN
-
-
-def _letters(sender: str) -> str:
-    """A name as sender: what both the GSM alphabet and the ASCII of the PDU have."""
-    both = _PRINTABLE.fullmatch(sender) and gsm.is_gsm(sender)
-    if not both or len(gsm.encode(sender)) > _MAX_LETTERS:
-        raise InvalidError(
-            f"source: neither a number nor at most {_MAX_LETTERS} letters and digits",
-            field="source",
-        )
-    return sender
+        return found.digits, Ton.INTERNATIONAL, Npi.ISDN
+    return found.written, Ton.INTERNATIONAL if found.prefix == "+" else Ton.UNKNOWN, Npi.ISDN
 
 
 def _typed(digits: str, ton: int, npi: int, own_ton: int | None, own_npi: int | None) -> Address:

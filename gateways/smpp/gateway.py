@@ -33,6 +33,7 @@ from gateways.traffic import Traffic
 log = structlog.get_logger("smpp")
 
 _REFERENCES = 0x10000
+_TRANSPORTS = ("tcp", "tls")
 
 
 class SmppGateway:
@@ -89,6 +90,8 @@ class SmppGateway:
     def check(self, provider: Provider) -> None:
         """Its settings, and whether a bind can hold its login (§4.1)."""
         settings = parse(provider.settings)
+        if provider.transport not in _TRANSPORTS:
+            raise InvalidError(f"transport: one of {', '.join(_TRANSPORTS)}", field="transport")
         try:
             codec.bind(Command.BIND_TRANSCEIVER, provider.username, provider.password, settings)
         except InvalidError as error:

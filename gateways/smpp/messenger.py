@@ -66,8 +66,13 @@ class SmppMessenger:
         try:
             segments = self._segments(message)
         except InvalidError as error:
-            log.warning("smpp.invalid_order", field=error.field)
-            self._refusal = results.invalid(error.field or "")
+            log.warning(
+                "smpp.invalid_order",
+                spool_id=self._order.spool_id,
+                provider=self._link.provider.name,
+                error=str(error),
+            )
+            self._refusal = results.invalid(error)
             raise CallEnded from error
         self._sending = Sending(segments, on_leaving=self._left, on_refused=self._link.withdraw)
         await self._link.send(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from engine.errors import InvalidError
 from engine.results import Blame, Disposition, Reached, Result, ResultRow
 from gateways.smpp.names import status_name
 from gateways.smpp.records import ReceiptState
@@ -258,10 +259,11 @@ def _error(words: str) -> tuple[ResultRow, ...]:
     return (ResultRow("error", "error", words[:_MAX_DATA]),) if words else ()
 
 
-def invalid(field: str) -> Result:
-    """An order no SMPP message can hold; ``field`` is that of the ``InvalidError``."""
-    verdict = {"source": _SENDER, "destination": _NUMBER}.get(field, _MESSAGE)
-    return _result(verdict.disposition, verdict.cause, verdict.blame, Reached.NOTHING)
+def invalid(error: InvalidError) -> Result:
+    """An order no SMPP message can hold, and in a row why."""
+    verdict = {"source": _SENDER, "destination": _NUMBER}.get(error.field or "", _MESSAGE)
+    result = _result(verdict.disposition, verdict.cause, verdict.blame, Reached.NOTHING)
+    return msgspec.structs.replace(result, rows=_error(str(error)))
 
 
 def _result(disposition: Disposition, cause: str, blame: Blame, reached: Reached) -> Result:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from engine.errors import InvalidError
+from engine.senders import check_sender
 from gateways.settings import converted
 
 Octet = Annotated[int, Meta(ge=0, le=255)]
@@ -87,6 +88,10 @@ class SmppSettings(
 def parse(settings: dict[str, Any]) -> SmppSettings:
     """The settings; ``InvalidError`` names what is wrong with them."""
     parsed = converted(settings, SmppSettings, "smpp settings")
+    try:
+        check_sender(parsed.sender_id, "sender_id")
+    except InvalidError as error:
+        raise InvalidError(f"smpp settings: {error}", field="settings") from error
     for status in parsed.statuses:
         if _number(status) is None:
             raise InvalidError(f"smpp settings: {status[:12]!r} is no status", field="settings")

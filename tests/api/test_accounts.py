@@ -85,6 +85,8 @@ async def test_one_name_a_type(node: Node) -> None:
         ({"timezone": "Mars/Olympus"}, "timezone"),
         ({"timezone": "../etc/passwd"}, "timezone"),
         ({"settings": {"x": "y" * 20_000}}, "settings"),
+        ({"settings": {"sender_id": "ACME Söhne"}}, "sender_id"),
+        ({"settings": {"sender_id": ["ACME"]}}, "sender_id"),
         ({"username": "a\r\nb"}, "username"),
         ({"passwd": "x" * 129}, "passwd"),
     ],
@@ -324,6 +326,23 @@ async def test_a_setting_has_a_plain_name(node: Node, name: str) -> None:
     account = await account_of(node.client)
     put = await node.client.put(f"/accounts/{account}/settings/{name}", json={"value": 1})
     await answer(put, 412)
+
+
+@pytest.mark.parametrize("sender", ["ACME", "+49 30 123456", 80800, "0049301234567"])
+async def test_a_sender_that_an_sms_can_have_is_kept(node: Node, sender: str | int) -> None:
+    account = await account_of(node.client)
+    path = f"/accounts/{account}/settings/sender_id"
+    put = await answer(await node.client.put(path, json={"value": sender}))
+    assert put["settings"] == {"sender_id": sender}
+
+
+@pytest.mark.parametrize("sender", ["ACME Söhne", "Twelve chars", "+1234567890123456", True, 1.5])
+async def test_a_sender_that_no_sms_can_have_is_refused(node: Node, sender: Any) -> None:
+    account = await account_of(node.client)
+    path = f"/accounts/{account}/settings/sender_id"
+    refused = await answer(await node.client.put(path, json={"value": sender}), 412)
+    assert "sender_id" in refused["error"]["message"]
+    await answer(await node.client.get(path), 404)
 
 
 async def test_settings_of_an_update_are_merged(node: Node) -> None:

@@ -96,6 +96,7 @@ class SmppHarness:
                 service=Service.SMS,
                 host=LOCALHOST,
                 port=smsc.port if there else free_port(),
+                transport="tcp",
                 username="outspool",
                 password="secret",  # noqa: S106 - of an SMSC that lives for one test
                 settings={

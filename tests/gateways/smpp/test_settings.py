@@ -42,6 +42,8 @@ def test_what_is_given_is_kept() -> None:
         ({"statuses": {"-1": "retry"}}, "-1"),
         ({"statuses": {"4294967296": "retry"}}, "4294967296"),
         ({"statuses": {"busy": "retry"}}, "busy"),
+        ({"sender_id": "ACME Söhne"}, "sender_id"),
+        ({"sender_id": "Twelve chars"}, "sender_id"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(given: dict[str, Any], named: str) -> None:
@@ -57,13 +59,16 @@ def test_what_cannot_be_is_refused_by_name(given: dict[str, Any], named: str) ->
         ({"username": "\u00e9"}, "username"),
         ({"password": "123456789"}, "password"),
         ({"settings": {"windw": 1}}, "settings"),
+        ({"transport": "udp"}, "transport"),
     ],
 )
-def test_a_login_that_no_bind_can_hold_is_refused(fields: dict[str, Any], named: str) -> None:
+def test_what_no_bind_can_be_made_of_is_refused(fields: dict[str, Any], named: str) -> None:
     gateway = SmppGateway(Config())
-    gateway.check(Provider(name="p", type="smpp", username="a" * 15, password="12345678"))  # noqa: S106
+    good: dict[str, Any] = {"username": "a" * 15, "password": "12345678", "transport": "tcp"}
+    for transport in ("tcp", "tls"):
+        gateway.check(Provider(name="p", type="smpp", **good | {"transport": transport}))
     with pytest.raises(InvalidError) as refused:
-        gateway.check(Provider(name="p", type="smpp", **fields))
+        gateway.check(Provider(name="p", type="smpp", **good | fields))
     assert refused.value.field == named
 
 
