@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 import trio
@@ -27,6 +27,12 @@ log = structlog.get_logger("smtp")
 
 LISTEN_AGAIN_S = 10.0
 """How long until an address that could not be had is tried again."""
+
+
+class _Polled(NamedTuple):
+    provider: Provider
+    scope: trio.CancelScope
+    poller: ImapPoller
 
 
 class Entrance:
@@ -64,7 +70,7 @@ class Entrance:
         port = config.smtp.listen_port
         self._listener = Listener(config.smtp, loop, self._intake) if port else None
         self._open = False
-        self._polled: dict[int, tuple[Provider, trio.CancelScope]] = {}
+        self._polled: dict[int, _Polled] = {}
         self.port = 0  # of the listener; 0 = it does not listen
 
     async def serve(
@@ -90,14 +96,12 @@ class Entrance:
         mailboxes: Mapping[int, Provider],
         settings: Mapping[int, SmtpSettings],
     ) -> None:
-        for id_, (provider, scope) in list(self._polled.items()):
-            if mailboxes.get(id_) != provider:
-                scope.cancel()
+        for id_, polled in list(self._polled.items()):
+            if mailboxes.get(id_) != polled.provider:
+                polled.scope.cancel()
                 del self._polled[id_]
         for id_, provider in mailboxes.items():
             if id_ not in self._polled:
-                scope = trio.CancelScope()
-                self._polled[id_] = provider, scope
                 imap = settings[id_].imap
                 assert imap is not None  # noqa: S101 - ``mailboxes`` are those that have one
                 poller = ImapPoller(
@@ -108,7 +112,8 @@ class Entrance:
                     ca_file=self._config.ca_file,
                     max_bytes=self._config.max_message_bytes,
                 )
-                nursery.start_soon(_within, scope, poller)
+                self._polled[id_] = polled = _Polled(provider, trio.CancelScope(), poller)
+                nursery.start_soon(_within, polled.scope, poller)
 
     async def _listen(self, listener: Listener) -> None:
         """Until cancelled; an address that is taken is tried again, nobody can mend it here."""
@@ -122,10 +127,12 @@ class Entrance:
             await trio.sleep(LISTEN_AGAIN_S)
 
     def statistics(self) -> dict[str, Any]:
-        """Listener, mails being taken, readers."""
+        """Listener, mailboxes, mails being taken, readers."""
         return {
             "port": self.port,
-            "mailboxes": len(self._polled),
+            "mailboxes": {
+                each.provider.name: each.poller.statistics() for each in self._polled.values()
+            },
             "intake": self._intake.statistics(),
             "readers": self._readers.statistics(),
             "listener": {} if self._listener is None else self._listener.statistics(),

@@ -29,7 +29,7 @@ from tests.gateways.smtp.desk import (
     running,
 )
 from tests.gateways.smtp.faulty import Peer, faulty_mta, hold
-from tests.support import free_port
+from tests.support import LOCALHOST, free_port, wait_until
 from tests.support.mails import MAIL
 
 MANY = 2000
@@ -267,6 +267,18 @@ async def test_an_unreachable_provider_holds_nobody_up(tmp_path: Path) -> None:
             for each in deliveries:
                 await each.done.wait()
         assert all(each.result.trunk_failed for each in deliveries)
+
+
+async def test_what_is_wrong_with_a_mailbox_is_seen(tmp_path: Path) -> None:
+    nobody = {"host": LOCALHOST, "port": free_port(), "username": "us", "tls": "never"}
+    async with running(tmp_path) as node:
+        await node.provide(provider_of(free_port(), imap=nobody))
+
+        async def failed() -> bool:
+            [box] = node.gateway.statistics()["entrance"]["mailboxes"].values()
+            return "refused" in box["fault"]
+
+        await wait_until(failed, "the mailbox says why it is not read")
 
 
 # --- the end -------------------------------------------------------------------------------------
