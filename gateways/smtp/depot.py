@@ -9,8 +9,11 @@ import asyncio
 import ipaddress
 import random
 import socket
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
+
+import msgspec
 
 from gateways.smtp.limits import Limits
 from gateways.smtp.manner import Manner
@@ -18,9 +21,19 @@ from gateways.smtp.mxorder import NoRoute
 from gateways.smtp.pool import Pool, Usage
 from gateways.smtp.records import Answer, Parcel, Route
 from gateways.smtp.settings import SmtpSettings
+from gateways.smtp.standing import Standing, Tally
+
+MAX_REMEMBERED = 10_000
+"""Domains without a pool of which something is remembered."""
+
+SLACK_S = 3_600.0
+"""How much later than ``retry_s`` says a mail may come again."""
 
 RELAY = ""
 """The one "domain" of a relay."""
+
+
+_SUMMED = ("queue", "connections", "idle", "stopped")
 
 
 class Routing(Protocol):
@@ -46,11 +59,14 @@ class Depot:
         self._usage = Usage(
             messages=settings.messages_per_connection,
             idle_s=settings.idle_s,
-            per_second=settings.domain_per_second,
         )
+        self._per_second = settings.domain_per_second
+        self._passed_s = max(settings.retry_s, default=0.0) + SLACK_S
         in_all = settings.connections_all if manner.direct else settings.connections
+        self._tally = Tally()
         self._limits = Limits(settings.connections, in_all)
         self._pools: dict[str, Pool] = {}
+        self._remembered: dict[str, Standing] = {}  # of domains whose pool is gone
         self._hungry: dict[str, Pool] = {}  # in the order they began to wait for a place
         self._puts = 0
         self._dice = dice or random.Random()
@@ -66,7 +82,7 @@ class Depot:
             if pool.hungry:
                 self._hungry.setdefault(domain, pool)
         self._puts += 1
-        if self._puts > len(self._pools):
+        if self._puts > len(self._pools) + len(self._remembered):
             self._forget()
         self._make_room()
 
@@ -93,8 +109,8 @@ class Depot:
     def statistics(self) -> dict[str, Any]:
         """Of all pools together; ``stopped`` counts those that wait for a login or certificate."""
         each = [pool.statistics() for pool in list(self._pools.values())]
-        names = ("queue", "connections", "idle", "delivered", "opened", "failed", "stopped")
-        return {"pools": len(each)} | {name: sum(one[name] for one in each) for name in names}
+        sums = {name: sum(one[name] for one in each) for name in _SUMMED}
+        return {"pools": len(each)} | sums | msgspec.structs.asdict(self._tally)
 
     # --- pools
 
@@ -106,6 +122,8 @@ class Depot:
                 self._usage,
                 self._limits,
                 domain=domain,
+                standing=self._standing(domain),
+                tally=self._tally,
                 routes=self._relay if domain == RELAY else lambda: self._direct(domain),
                 tell=self._tell,
                 freed=lambda: self._freed(domain),
@@ -113,6 +131,10 @@ class Depot:
                 dice=self._dice,
             )
         return pool
+
+    def _standing(self, domain: str) -> Standing:
+        known = self._remembered.pop(domain, None)
+        return known or Standing(self._per_second, self._passed_s, time.monotonic())
 
     async def _direct(self, domain: str) -> list[Route]:
         manner = self._manner
@@ -133,7 +155,7 @@ class Depot:
             self._hungry[domain] = pool
         self._make_room()
         if pool is not None and pool.quiet:
-            del self._pools[domain]
+            self._let_go(domain)
 
     def _make_room(self) -> None:
         """Places go to who waits longest; where none is left, an idle connection gives way."""
@@ -149,10 +171,21 @@ class Depot:
 
     def _forget(self) -> None:
         """Drop pools that have nothing: those whose last news was a failure go here."""
-        self._puts = 0
+        self._puts, now = 0, time.monotonic()
+        for domain, standing in list(self._remembered.items()):
+            if standing.blank(now):
+                del self._remembered[domain]
         for domain, pool in list(self._pools.items()):
             if pool.quiet:
-                del self._pools[domain]
+                self._let_go(domain)
+
+    def _let_go(self, domain: str) -> None:
+        standing = self._pools.pop(domain).standing
+        if standing.blank(time.monotonic()):
+            return
+        if len(self._remembered) >= MAX_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]  # it went first
+        self._remembered[domain] = standing
 
 
 async def _addresses(host: str, port: int) -> list[str]:

@@ -47,9 +47,15 @@ class Bucket:
         """Take one and return 0, or take none and say in how many seconds there will be one."""
         if not self._per_second:
             return 0.0
-        passed = max(0.0, now - self._at)
-        self._tokens, self._at = min(self._most, self._tokens + passed * self._per_second), now
+        self._tokens, self._at = self._filled(now), now
         if self._tokens >= 1 - 1e-9:
             self._tokens -= 1
             return 0.0
         return (1 - self._tokens) / self._per_second
+
+    def full(self, now: float) -> bool:
+        """Whether it is as good as new."""
+        return self._filled(now) >= self._most
+
+    def _filled(self, now: float) -> float:
+        return min(self._most, self._tokens + max(0.0, now - self._at) * self._per_second)

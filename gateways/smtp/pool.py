@@ -16,19 +16,17 @@ from typing import Any
 import msgspec
 import structlog
 
-from gateways.smtp.approach import NOBODY, refusal
+from gateways.smtp.approach import NOBODY, connect, refusal
 from gateways.smtp.backoff import Backoff
 from gateways.smtp.connection import Connection, answer
-from gateways.smtp.limits import Bucket, Limits
+from gateways.smtp.limits import Limits
 from gateways.smtp.manner import Manner
 from gateways.smtp.mxorder import NoRoute
 from gateways.smtp.opening import Failed
 from gateways.smtp.owner import Owner, Waiting
 from gateways.smtp.records import Answer, At, How, Parcel, Route
 from gateways.smtp.replies import Action, elsewhere, verdict_of
-
-MAX_TRIES = 3
-"""Connections a mail is given to before its failure is told (messaging.md 23)."""
+from gateways.smtp.standing import MAX_TRIES, Standing, Tally
 
 CLOSE_S = 5.0
 """How long cancelled connections may take to close."""
@@ -36,8 +34,7 @@ CLOSE_S = 5.0
 SWEEP_S = 1.0
 """How often the queue is looked through for mails whose time is over."""
 
-AVOID_S = 60.0
-"""How long a host that failed comes after the others."""
+_REFUSALS = 400  # codes from here on
 
 log = structlog.get_logger("smtp")
 
@@ -45,11 +42,10 @@ Routes = Callable[[], Awaitable[Sequence[Route]]]
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a connection is used, and how often: see ``SmtpSettings``."""
+    """How long a connection is used: see ``SmtpSettings``."""
 
     messages: int = 100
     idle_s: float = 10.0
-    per_second: float = 0.0
 
 
 class Pool:
@@ -65,15 +61,16 @@ class Pool:
         limits: Limits,
         *,
         domain: str,
+        standing: Standing,
+        tally: Tally,
         routes: Routes,
         tell: Callable[[Answer], None],
         freed: Callable[[], None] = lambda: None,
         crowded: Callable[[], bool] = lambda: False,
         dice: random.Random | None = None,
     ) -> None:
-        self.delivered = self.opened = self.failed = 0
         self._manner, self._usage, self._limits, self._domain = manner, usage, limits, domain
-        self._routes, self._tell = routes, tell
+        self.standing, self._tally, self._routes, self._tell = standing, tally, routes, tell
         self._freed, self._crowded = freed, crowded
         self._queue: deque[Waiting] = deque()
         self._owners: dict[asyncio.Task[None], Owner] = {}
@@ -81,8 +78,6 @@ class Pool:
         self._opening = self._hosts = 0
         self._backoff = Backoff(dice or random.Random())
         self._failure: Failed | NoRoute | None = None
-        self._avoid: dict[Route, float] = {}
-        self._bucket = Bucket(usage.per_second, time.monotonic())
         self._sweeper: asyncio.TimerHandle | None = None
         self._closing = False
 
@@ -170,14 +165,11 @@ class Pool:
         return True
 
     def statistics(self) -> dict[str, Any]:
-        """Queue, connections, what was delivered, opened and failed."""
+        """Queue and connections."""
         return {
             "queue": len(self._queue),
             "connections": len(self._owners),
             "idle": len(self._idle),
-            "delivered": self.delivered,
-            "opened": self.opened,
-            "failed": self.failed,
             "stopped": self._backoff.stopped,
         }
 
@@ -251,43 +243,25 @@ class Pool:
 
     async def _try_open(self, owner: Owner) -> bool:
         try:
-            routes = sorted(await self._routes(), key=self._avoided)
+            detours = self.standing.detours
+            routes = detours.order(await self._routes(), time.monotonic())
             self._hosts = len({route.name for route in routes})
             if owner.held is not None:
                 unable = owner.held.unable
                 routes.sort(key=lambda route: route.name in unable)
-            await self._open_first(owner.connection, routes)
+            await connect(owner.connection, routes, detours, direct=self._manner.direct)
         except (Failed, NoRoute) as error:
             self._failed(error)
             return False
-        self.opened += 1
+        self._tally.opened += 1
         self._backoff.succeed()
         self._failure = None
         owner.connection.on_end(owner.rouse)
         self._put_back(owner)
         return True
 
-    async def _open_first(self, connection: Connection, routes: Sequence[Route]) -> None:
-        failure: Failed | None = None
-        for route in routes[:MAX_TRIES]:
-            try:
-                await connection.open(route)
-            except Failed as error:
-                self._avoid[route] = time.monotonic() + AVOID_S
-                failure = error
-                if not elsewhere(refusal(error, NOBODY), direct=self._manner.direct):
-                    break
-            else:
-                self._avoid.pop(route, None)
-                return
-        raise failure or NoRoute("no route", permanent=False)
-
-    def _avoided(self, route: Route) -> bool:
-        until = self._avoid.get(route)
-        return until is not None and time.monotonic() < until
-
     def _failed(self, error: Failed | NoRoute) -> None:
-        self.failed += 1
+        self._tally.failed += 1
         self._failure = error
         stop = False
         if isinstance(error, Failed):
@@ -318,7 +292,7 @@ class Pool:
             if not self._queue:
                 if self._closing or owner.leaving or not await self._rest(owner):
                     return
-            elif wait_s := self._bucket.wait_s(time.monotonic()):
+            elif wait_s := self.standing.bucket.wait_s(time.monotonic()):
                 await asyncio.sleep(min(wait_s, SWEEP_S))
             else:
                 await self._deliver(owner, self._queue.popleft())
@@ -357,20 +331,22 @@ class Pool:
         await owner.connection.settle()
 
     def _book(self, owner: Owner, one: Waiting, told: Answer) -> None:
-        again = self._again(one, told)
+        failed = elsewhere(told, direct=self._manner.direct)
+        again = failed and self._again(one, told)
         if owner.dropped and (again or told.how is not How.REPLY):
             told = msgspec.structs.replace(told, how=How.DROPPED, code=0, text="")
         elif again:
             self._try_again(owner, one, told)
             return
-        self.delivered += told.left and told.how is How.REPLY
+        elif failed and told.how is not How.UNABLE and owner.connection.route is not None:
+            self.standing.detours.passed((owner.connection.route,), time.monotonic())
+        self._tally.delivered += told.left and told.how is How.REPLY and told.code < _REFUSALS
         self._tell(msgspec.structs.replace(told, tries=one.tries))
 
     def _again(self, one: Waiting, told: Answer) -> bool:
         return (
             one.tries < MAX_TRIES
             and not self._closing
-            and elsewhere(told, direct=self._manner.direct)
             and (told.how is not How.UNABLE or len(one.unable) + 1 < self._hosts)
         )
 
@@ -381,7 +357,7 @@ class Pool:
             owner.held = one  # in the queue others that are connected to this host would take it
             return
         if route is not None:
-            self._avoid[route] = time.monotonic() + AVOID_S
+            self.standing.detours.failed(route, time.monotonic())
         self._queue.appendleft(one)
         self._watch()
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import AsyncExitStack
 
 import msgspec
 import pytest
 import trio
 
+from gateways.smtp import backoff
+from gateways.smtp import depot as depots
 from gateways.smtp import pool as pools
 from gateways.smtp.mxorder import NoRoute
 from gateways.smtp.records import At, How, Parcel
@@ -197,6 +200,53 @@ async def test_a_mail_that_has_to_be_tried_again_is_given_up_in_time(
         go.set()
         late = (await desk.wait(1))[0]
         assert (late.id, late.at, late.how, late.tries) == (1, At.ROUTE, How.TIMEOUT, 1)
+
+
+@pytest.mark.parametrize("up", [False, True], ids=["nobody there", "421 at MAIL"])
+async def test_hosts_behind_those_a_mail_was_tried_over_come_first_the_next_time(
+    *, up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the mail waits for that, and although the pool is gone by then."""
+    monkeypatch.setattr(backoff, "FIRST_S", 0.0)
+    script: Script = {"MAIL": "421 4.3.2 closing"}
+    async with AsyncExitStack() as stack:
+        good = await stack.enter_async_context(faulty_mta())
+        bad = [await stack.enter_async_context(faulty_mta(script)) for _ in range(3)]
+        desk = await stack.enter_async_context(crossing())
+        dead = [mta.port if up else free_port() for mta in bad]
+        direct(desk, {"a.example": [*dead, good.port]})
+        assert (await desk.send(to("a.example", 1)))[0].code in {0, 421}
+        with trio.fail_after(60):
+            while desk.pools()["connections"]:
+                await trio.lowlevel.checkpoint()
+        desk.bridge._depots[PROVIDER_ID]._forget()
+        assert desk.pools()["pools"] == 0
+        [standing] = desk.bridge._depots[PROVIDER_ID]._remembered.values()
+        detours = standing.detours
+        detours._until = {route: until - 4 * 3_600 for route, until in detours._until.items()}
+        answer = (await desk.send(to("a.example", 2)))[0]
+        assert (answer.code, answer.host, answer.tries) == (250, "mx3.a.example", 1)
+
+
+async def test_what_is_remembered_of_domains_is_bounded_and_goes_when_it_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(depots, "MAX_REMEMBERED", 3)
+    async with faulty_mta() as mta, crossing() as desk:
+        domains = [f"d{number}.example" for number in range(5)]
+        routes = {domain: [mta.port] for domain in domains}
+        direct(desk, routes, messages_per_connection=1, domain_per_second=0.001)
+        for number, domain in enumerate(domains):
+            await desk.send(to(domain, number))
+            with trio.fail_after(60):
+                while desk.pools()["pools"]:
+                    await trio.lowlevel.checkpoint()
+        depot = desk.bridge._depots[PROVIDER_ID]
+        assert list(depot._remembered) == domains[2:]
+        for standing in depot._remembered.values():
+            standing.bucket._at -= 1_001.0  # so long ago
+        depot._forget()
+        assert not depot._remembered
 
 
 # --- what one host cannot take

@@ -14,6 +14,7 @@ from gateways.smtp.limits import Limits
 from gateways.smtp.owner import Owner, Waiting
 from gateways.smtp.pool import Pool, Usage
 from gateways.smtp.records import Answer, At, How, Parcel, Route
+from gateways.smtp.standing import Standing, Tally
 from tests.gateways.smtp.crossing import (
     PROVIDER_ID,
     body,
@@ -119,6 +120,21 @@ async def test_a_rate_is_kept() -> None:
         assert {one.code for one in answers} == {250}
 
 
+async def test_a_rate_is_kept_over_connections_that_come_and_go() -> None:
+    """What is known of the rate, and what is counted, outlive the pool."""
+    given = settings(messages_per_connection=1, domain_per_second=2.0)
+    script: Script = {"DOT": in_turn("550 5.7.1 no", "250 ok")}
+    async with faulty_mta(script) as mta, relay(mta.port, given) as desk:
+        begun = time.monotonic()
+        for number in range(5):
+            await desk.send(parcel(number))
+            with trio.fail_after(60):
+                while desk.pools()["pools"]:  # it goes with its last connection
+                    await trio.lowlevel.checkpoint()
+        assert time.monotonic() - begun >= (5 - 2) / 2
+        assert (len(mta.peers), desk.pools()["opened"], desk.pools()["delivered"]) == (5, 5, 4)
+
+
 # --- who waits
 
 
@@ -173,7 +189,16 @@ async def test_what_came_just_before_a_drop_counts(
 
     async def job() -> None:
         given = manner(25)
-        pool = Pool(given, Usage(), Limits(1, 1), domain="", routes=nowhere, tell=told.append)
+        pool = Pool(
+            given,
+            Usage(),
+            Limits(1, 1),
+            domain="",
+            standing=Standing(0.0, 60.0, 0.0),
+            tally=Tally(),
+            routes=nowhere,
+            tell=told.append,
+        )
         owner = Owner(given)
         owner.dropped = True
         came = answer_of(parcel(1), at, how, code=code, left=left)
