@@ -10,7 +10,7 @@ import trio
 
 from engine import do_not_contact, screening
 from engine.config import Config
-from engine.errors import NotFoundError, NotReadyError
+from engine.errors import InvalidError, NotFoundError, NotReadyError
 from engine.model import (
     Account,
     Campaign,
@@ -24,11 +24,12 @@ from engine.model import (
 )
 from engine.previews import wording
 from engine.programs import PROGRAMS
-from engine.quotes import PRICE_PLACES, dearest, quote, tariffs
+from engine.quotes import PRICE_PLACES, carriers, dearest, quote, tariffs, too_long
+from engine.senders import check_sender
 from engine.store.base import Address, Store
 from engine.tokens import compiled
 from engine.unsubscribes import Links
-from engine.work import prepare
+from engine.work import Work, prepare
 
 CHUNK = 500
 """Contacts looked at before others have their turn: less than a millisecond of the event loop."""
@@ -101,7 +102,9 @@ async def check_campaign(
     tally = await store.campaign_tally(campaign.id)
     retries = tally[TransmissionStatus.PENDING.value]
     preview = await _preview(store, config, campaign, program, count, links=links)
-    problems = await _problems(store, config, campaign, links=links, provided=carries(service))
+    problems = await _problems(
+        store, config, campaign, preview, links=links, provided=carries(service)
+    )
     return CampaignCheck(
         contacts=group.contact_total if group else 0,
         dialable=count.dialable,
@@ -201,8 +204,7 @@ async def _sms(
     *,
     complete: bool,
 ) -> SmsFigures | None:
-    text_id = program.data.get("text_id") if program else None
-    text = None if text_id is None else await store.get(Text, text_id)
+    text = await _text_of(store, program)
     if text is None:
         return None
     words = preview.words.get("text", "") if preview else text.data
@@ -220,17 +222,70 @@ async def _sms(
     )
 
 
+async def _text_of(store: Store, program: Program | None) -> Text | None:
+    text_id = program.data.get("text_id") if program else None
+    return None if text_id is None else await store.get(Text, text_id)
+
+
 async def _problems(
-    store: Store, config: Config, campaign: Campaign, *, links: Links | None, provided: bool
+    store: Store,
+    config: Config,
+    campaign: Campaign,
+    preview: CampaignPreview | None,
+    *,
+    links: Links | None,
+    provided: bool,
 ) -> list[str]:
-    """What a start would be refused for, in its own words."""
+    """What a start would be refused for, in its own words, and what could never be composed."""
     problems = []
     if campaign.status is CampaignStatus.RUNNING:
         problems.append("Campaign is running")
     try:
-        await prepare(store, config, campaign.program_id, campaign.account_id, links=links)
+        work = await prepare(store, config, campaign.program_id, campaign.account_id, links=links)
     except (NotFoundError, NotReadyError) as error:
         problems.append(str(error))
+    else:
+        problems += await _obstacles(store, work, preview)
     if not provided:
         problems.append("No provider available")
     return problems
+
+
+async def _obstacles(store: Store, work: Work, preview: CampaignPreview | None) -> list[str]:
+    """Why a provider could send none of the messages, though it is asked to."""
+    match work.service:
+        case Service.SMS:
+            found = (_no_sender_of_sms(work), await _too_long(store, work, preview))
+        case Service.EMAIL:
+            found = (await _no_sender_of_mail(store, work), "")
+        case _:
+            found = ("", "")
+    return [problem for problem in found if problem]
+
+
+def _no_sender_of_sms(work: Work) -> str:
+    try:
+        check_sender(work.caller_id, "sender_id")
+    except InvalidError as error:
+        return f"No SMS can come from the account: {error}"
+    return ""
+
+
+async def _too_long(store: Store, work: Work, preview: CampaignPreview | None) -> str:
+    text = await _text_of(store, await store.get(Program, work.program_id))
+    if text is None:
+        return ""
+    words = preview.words.get("text", "") if preview else text.data
+    found = too_long(words, text, await tariffs(store))
+    if found is None:
+        return ""
+    return f"Text of {found.size.parts} parts, a provider takes {found.tariff.max_parts}"
+
+
+async def _no_sender_of_mail(store: Store, work: Work) -> str:
+    if work.caller_id:
+        return ""
+    for provider in await carriers(store, work.service):
+        if provider.type == "smtp" and not provider.settings.get("from_address"):
+            return "No sender: neither account nor provider has an e-mail address"
+    return ""

@@ -26,12 +26,14 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True):
     """What a provider's settings say of parts and prices.
 
     ``price_per_part`` is in ``sms.currency``; ``through_latin1`` as in ``segments.kind_sent``.
+    ``max_parts`` 0: as many as there are.
     """
 
     provider_id: int | None = None
     price_per_part: float = 0.0
     concatenation: Concatenation = Concatenation.UDH8
     through_latin1: bool = False
+    max_parts: int = 0
 
 
 class Quote(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +77,15 @@ def tariff_of(provider: Provider) -> Tariff:
         price_per_part=float(price) if isinstance(price, int | float) else 0.0,
         concatenation=Concatenation(way) if way in ways else Concatenation.UDH8,
         through_latin1=_through_latin1(provider.settings),
+        max_parts=_max_parts(provider),
     )
+
+
+def _max_parts(provider: Provider) -> int:
+    given = str(provider.settings.get("max_parts"))
+    if given.isdecimal():
+        return int(given)
+    return segments.MAX_PARTS if provider.type == "smpp" else 0
 
 
 def _through_latin1(settings: dict[str, Any]) -> bool:
@@ -84,13 +94,14 @@ def _through_latin1(settings: dict[str, Any]) -> bool:
 
 async def tariffs(store: Store) -> list[Tariff]:
     """Of the active providers that carry SMS; where there is none, one that is free."""
-    carrying = Query(
-        conditions=(
-            Condition("active", Op.EQ, True),
-            Condition("service", Op.HAS_BITS, Service.SMS),
-        )
-    )
-    return [tariff_of(one) for one in await store.find(Provider, carrying)] or [Tariff()]
+    return [tariff_of(one) for one in await carriers(store, Service.SMS)] or [Tariff()]
+
+
+async def carriers(store: Store, service: Service) -> list[Provider]:
+    """The active providers that carry a service."""
+    active = Condition("active", Op.EQ, True)
+    carrying = Condition("service", Op.HAS_BITS, service)
+    return await store.find(Provider, Query(conditions=(active, carrying)))
 
 
 def quote(words: str, text: Text, tariff: Tariff) -> Quote:
@@ -112,6 +123,16 @@ def quote(words: str, text: Text, tariff: Tariff) -> Quote:
         tariff=tariff,
         price=round(size.parts * tariff.price_per_part, PRICE_PLACES),
     )
+
+
+def too_long(words: str, text: Text, choice: Sequence[Tariff]) -> Quote | None:
+    """At the one of ``choice`` that takes the fewest parts, where it does not take so many."""
+    refused = [
+        one
+        for tariff in choice
+        if tariff.max_parts and (one := quote(words, text, tariff)).size.parts > tariff.max_parts
+    ]
+    return min(refused, key=lambda one: one.tariff.max_parts, default=None)
 
 
 def dearest(words: str, text: Text, choice: Sequence[Tariff]) -> Quote:

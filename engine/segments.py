@@ -43,6 +43,9 @@ class TextSize(msgspec.Struct, frozen=True):
     per_part: int
 
 
+MAX_PARTS = 30
+"""Of a text that a provider of type smpp takes, where its ``max_parts`` says nothing else."""
+
 _SINGLE = {Alphabet.GSM: 160, Alphabet.LATIN1: 140, Alphabet.UCS2: 70, Alphabet.BINARY: 140}
 # 23.040 §9.2.3.24.1: the header takes 6 octets, or 7 septets and the bits to the next one.
 _JOINED_8 = {Alphabet.GSM: 153, Alphabet.LATIN1: 134, Alphabet.UCS2: 67, Alphabet.BINARY: 134}

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from engine.errors import InvalidError
+from engine.segments import MAX_PARTS
 from engine.senders import check_sender
 from gateways.settings import converted
 
@@ -56,7 +57,7 @@ class SmppSettings(
     concatenation: Literal["udh8", "udh16", "sar", "payload"] = "udh8"
     service_type: Annotated[str, Meta(max_length=5)] = ""
     validity_s: Annotated[float, Meta(ge=0, le=5_443_200)] = 0.0  # 0: the SMSC's own, see below
-    max_parts: Annotated[int, Meta(ge=1, le=255)] = 30
+    max_parts: Annotated[int, Meta(ge=1, le=255)] = MAX_PARTS
     price_per_part: Annotated[float, Meta(ge=0, le=1000)] = 0.0
 
     # --- receipts

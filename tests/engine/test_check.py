@@ -5,6 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
 
 from engine.app import Engine
 from engine.check import CHUNK, SmsFigures, check_campaign
@@ -18,13 +22,15 @@ from engine.model import (
     Provider,
     Service,
     Spool,
+    Template,
     Text,
     Transmission,
 )
-from engine.quotes import Quote, Tariff, dearest, quote, tariff_of
+from engine.quotes import Quote, Tariff, dearest, quote, tariff_of, too_long
 from engine.segments import Concatenation
 from engine.store.base import Query
 from gateways.loopback.script import Script
+from gateways.smpp.settings import SmppSettings
 from tests.support.engine import (
     add_campaign,
     add_contacts,
@@ -188,6 +194,77 @@ async def test_what_was_not_counted_makes_it_an_estimate(tmp_path: Path) -> None
         )
         assert check.sms is not None
         assert check.sms.estimated
+
+
+# --- what could never be composed
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "takes"),
+    [
+        ({"max_parts": 2}, "loopback", 2), ({"max_parts": "5"}, "smpp", 5),
+        ({"max_parts": 6}, "smpp", 0), ({}, "smpp", 0), ({}, "loopback", 0),
+    ],
+)  # fmt: skip
+async def test_a_text_of_more_parts_than_a_provider_takes_is_a_problem(
+    tmp_path: Path, settings: dict[str, Any], kind: str, takes: int
+) -> None:
+    async with running_engine(config_in(tmp_path)) as engine:
+        await add_provider(engine, service=Service.SMS, name="roomy")
+        await engine.store.insert(
+            Provider(name="p", type=kind, service=Service.SMS, settings=settings)
+        )
+        campaign = await _sms_campaign(engine, "x" * 900, 1)
+        problems = (await engine.check_campaign(campaign)).problems
+        assert problems == ((f"Text of 6 parts, a provider takes {takes}",) if takes else ())
+
+
+def test_a_provider_that_does_not_say_takes_as_many_parts_as_smpp_settings_have() -> None:
+    text = Text(name="t", data="x" * 153 * (SmppSettings().max_parts + 1))
+    tariff = tariff_of(Provider(name="p", type="smpp"))
+    found = too_long(text.data, text, [tariff])
+    assert found is not None
+    assert found.size.parts == tariff.max_parts + 1
+    assert too_long(text.data[153:], text, [tariff]) is None
+
+
+async def test_a_sender_that_no_sms_can_have_is_a_problem(tmp_path: Path) -> None:
+    """It cannot be written any more, but it may have been."""
+    async with running_engine(config_in(tmp_path)) as engine:
+        await add_provider(engine, service=Service.SMS)
+        account = await engine.store.insert(Account(settings={"sender_id": "ACME Söhne"}))
+        campaign = await _sms_campaign(engine, "x", 1)
+        campaign = await engine.store.update(
+            msgspec.structs.replace(campaign, account_id=account.id)
+        )
+        [problem] = (await engine.check_campaign(campaign)).problems
+        assert "sender_id" in problem
+
+
+@pytest.mark.parametrize(
+    ("email", "settings", "ready"),
+    [("", {}, False), ("us@example.net", {}, True), ("", {"from_address": "a@b.example"}, True)],
+)
+async def test_a_mail_without_a_sender_is_a_problem(
+    tmp_path: Path,
+    email: str,
+    settings: dict[str, Any],
+    ready: bool,  # noqa: FBT001
+) -> None:
+    async with running_engine(config_in(tmp_path)) as engine:
+        await add_provider(engine, service=Service.EMAIL)
+        await engine.store.insert(
+            Provider(name="p", type="smtp", service=Service.EMAIL, settings=settings)
+        )
+        account = await engine.store.insert(Account(phone="1", email=email))
+        template = await engine.store.insert(Template(name="t", subject="s", body="b"))
+        program = await engine.store.insert(
+            Program(name="p", type="sendemail", data={"template_id": template.id})
+        )
+        campaign = await add_campaign(engine, 0, program_id=program.id, account_id=account.id)
+        problems = (await engine.check_campaign(campaign)).problems
+        wanted = () if ready else ("No sender: neither account nor provider has an e-mail address",)
+        assert problems == wanted
 
 
 def test_a_tariff_is_read_out_of_any_settings() -> None:
