@@ -86,7 +86,8 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "example": 1000,
     },
     "Link": {
-        "description": 'The next page (RFC 8288, rel="next"), where there is one',
+        "description": 'The next page (RFC 8288, rel="next"), where there is one; a page of long '
+        "rows ends before its `limit`",
         "schema": {"type": "string"},
         "example": '</contacts?offset=100&limit=100>; rel="next"',
     },

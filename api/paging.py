@@ -20,6 +20,9 @@ from engine.store.base import Condition, Op, Query
 
 DEFAULT_LIMIT = 5000
 MAX_LIMIT = 10_000
+MAX_PAGE_OCTETS = 8_000_000
+"""Of the texts in a page's rows: one with longer ones ends early, whatever ``limit`` says."""
+
 _MAX_TEXT = 255
 _MAX_SORT_KEYS = 4
 _MAX_INTEGER = 2**63 - 1
@@ -126,6 +129,7 @@ def parse(args: Mapping[str, str], filters: Mapping[str, Filter]) -> Query:
         offset=offset,
         order=_order(args.get("sort") or "", sortable(filters)),
         counted=True,
+        octets=MAX_PAGE_OCTETS,
     )
 
 

@@ -19,7 +19,7 @@ from api.credentials import asking_address, authenticate
 from api.docs import mount_docs
 from api.ictcore import CLASSIC, ICTCORE
 from api.openapi import document
-from api.routing import Ask, Dialect, Route
+from api.routing import Ask, Dialect, Route, Rows
 from api.server import HttpConnection
 from api.unsubscribe import mount_unsubscribe
 from engine.app import Engine
@@ -80,7 +80,11 @@ def _mount(app: WebApp, engine: Engine, dialect: Dialect, route: Route) -> None:
             who = await authenticate(request.headers, app.authenticator, address)
         asked = cast("StreamRequest", request)
         ask = Ask(engine, app.authenticator, who, parts, asked, address)
-        return dialect.translator.render(await route.handler(ask))
+        reply = await route.handler(ask)
+        if isinstance(reply, Rows):
+            # Thousands of rows, or long ones: calls must not wait for them.
+            return await trio.to_thread.run_sync(dialect.translator.render, reply)
+        return dialect.translator.render(reply)
 
     app.add_url_rule(
         dialect.prefix + _PARAMETER.sub(_converter, route.path),

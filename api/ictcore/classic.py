@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-import orjson
 from quart import Request, Response, request
 
 from api.ictcore import campaigns, contacts, groups
@@ -62,7 +61,7 @@ class Classic(Guide):
             case Item(view):
                 value = _strings(msgspec.to_builtins(view), native=_NATIVE)
             case Rows(views):
-                value = [_strings(msgspec.to_builtins(view)) for view in views]
+                value = [self.row(view) for view in views]
             case Status(status):
                 value = status
             case Changed(_, int(id_)):
@@ -70,6 +69,10 @@ class Classic(Guide):
             case Done(int(id_)):
                 value = str(id_)
         return value
+
+    def row(self, view: Any) -> Any:
+        """One object of a list: strings and nulls."""
+        return _strings(msgspec.to_builtins(view))
 
     def schema(self, route: Route, of: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """JSON Schema of what ``spell`` makes of the route's answer."""
@@ -89,8 +92,8 @@ class Classic(Guide):
         """Every view once more, of strings."""
         return {_named(name): _string_schema(schema) for name, schema in views.items()}
 
-    def _json(self, value: Any, status: int) -> Response:
-        return Response(orjson.dumps(value), status, content_type=_label())
+    def _labelled(self, body: bytes, status: int) -> Response:
+        return Response(body, status, content_type=_label())
 
 
 def readdress(given: Request) -> None:

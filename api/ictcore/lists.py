@@ -26,7 +26,7 @@ def page(ask: Ask, filters: Mapping[str, Filter], *conditions: Condition) -> tup
 
 def rows(found: list[E], limit: int, show: Callable[[E], Any]) -> Rows:
     """One page of what was found, and how much there is in all."""
-    more = len(found) > limit
+    more = len(found) > limit or (isinstance(found, Found) and found.cut)
     total = found.total if isinstance(found, Found) else None if more else len(found)
     return Rows([show(row) for row in found[:limit]], more=more, total=total)
 

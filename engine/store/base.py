@@ -60,7 +60,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     """Filters (all must hold), order, page.
 
     ``order`` is a comma list of fields; ``-`` before one: descending. ``counted``: the answer shall
-    know how many rows match in all (see ``Found``).
+    know how many rows match in all (see ``Found``), and ends before its texts come to more than
+    ``octets`` (None: however long they are), but not before its first row.
     """
 
     conditions: tuple[Condition, ...] = ()
@@ -68,14 +69,16 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = None
     offset: int = 0
     counted: bool = False
+    octets: int | None = None
 
 
 class Found(list[E]):
-    """A page of rows; ``total`` counts those that match beyond it too."""
+    """A page of rows; ``total`` counts those that match beyond it too; ``cut``: ``octets`` did."""
 
-    def __init__(self, rows: Iterable[E], total: int) -> None:
+    def __init__(self, rows: Iterable[E], total: int, *, cut: bool = False) -> None:
         super().__init__(rows)
         self.total = total
+        self.cut = cut
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -98,16 +99,38 @@ def find(connection: sqlite3.Connection, kind: type[E], query: Query) -> list[E]
     values = _values(kind, query)
     values["limit"] = _NO_LIMIT if query.limit is None else query.limit
     values["offset"] = query.offset
-    rows = structs(kind, statement.run_with(connection, values))
-    return Found(rows, _total(connection, kind, query, len(rows))) if query.counted else rows
+    cursor = statement.run_with(connection, values)
+    if not query.counted:
+        return structs(kind, cursor)
+    page = _Page(cursor, query.octets)
+    rows = structs(kind, page)
+    last = not page.cut and (query.limit is None or len(rows) < query.limit)
+    if last and (rows or not query.offset):
+        return Found(rows, query.offset + len(rows))
+    return Found(rows, count(connection, kind, query), cut=page.cut)
 
 
-def _total(connection: sqlite3.Connection, kind: type[Entity], query: Query, got: int) -> int:
-    """How many rows match: known without counting where the page is the last one."""
-    last = query.limit is None or got < query.limit
-    if last and (got or not query.offset):
-        return query.offset + got
-    return count(connection, kind, query)
+class _Page:
+    """The rows of a cursor up to so many octets of text; ``cut`` where there are more."""
+
+    def __init__(self, cursor: sqlite3.Cursor, octets: int | None) -> None:
+        self._cursor = cursor
+        self._octets = octets
+        self.cut = False
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        size = 0
+        with contextlib.closing(self._cursor):
+            for number, row in enumerate(self._cursor):
+                size += sum([_octets(text) for text in row if type(text) is str])
+                if number and self._octets is not None and size > self._octets:
+                    self.cut = True
+                    return
+                yield row
+
+
+def _octets(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def count(connection: sqlite3.Connection, kind: type[Entity], query: Query) -> int:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from typing import Any
+from uuid import uuid4
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from api.ictcore import campaigns, contacts
-from api.paging import parse, sort_pattern, sortable
+from api.ictcore.translate import MAX_ANSWER_OCTETS
+from api.paging import MAX_PAGE_OCTETS, parse, sort_pattern, sortable
 from api.routing import Rows
 from api.web import DIALECTS
 from engine.errors import InvalidError
-from tests.api.node import Node, made
+from engine.model import Template, Transmission
+from tests.api.node import Node, made, made_program
 
 NAMES = ("Cleo", "adam", "Bert", "adam")
 
@@ -88,6 +93,64 @@ async def test_pages_and_their_total(node: Node) -> None:
         path = match[1] if match else ""
     assert path == "", "no further page"
     assert seen == made_ids[::-1]
+
+
+async def pages(node: Node, path: str) -> list[list[dict[str, Any]]]:
+    """Every page of a list, by its links."""
+    found = []
+    while path:
+        page = await node.client.get(path)
+        assert page.status_code == 200, page.text
+        assert len(page.content) <= MAX_ANSWER_OCTETS
+        found.append(page.json())
+        match = re.match(r'<(.+)>; rel="next"', page.headers.get("Link", ""))
+        path = match[1] if match else ""
+    return found
+
+
+@pytest.mark.parametrize("mount", ["", "/api"])
+@pytest.mark.parametrize("letter", ["x", "€"])
+async def test_a_page_of_long_rows_ends_early(node: Node, letter: str, mount: str) -> None:
+    size = 900_000 * (3 if letter == "€" else 1)
+    kept = [
+        await node.engine.store.insert(Template(name="long", body=letter * 900_000, owner_id=1))
+        for _ in range(MAX_PAGE_OCTETS // size + 2)
+    ]
+    first = await node.client.get(f"{mount}/templates")
+    assert first.headers["X-Total-Count"] == str(len(kept))
+    fitting = MAX_PAGE_OCTETS // size
+    for args in ("", "?sort=-template_id", "?limit=1000", f"?limit={fitting + 1}"):
+        found = await pages(node, f"{mount}/templates{args}")
+        assert [len(page) for page in found] == [fitting, 2], args
+        ids = [int(row["template_id"]) for page in found for row in page]
+        assert sorted(ids) == [row.id for row in kept]
+
+
+async def test_a_row_longer_than_a_page_has_a_page_of_its_own(node: Node) -> None:
+    """Such a row cannot come by the API, but may have come otherwise."""
+    for size in (1, MAX_ANSWER_OCTETS // 2, 1):
+        await node.engine.store.insert(
+            Template(name="t", body="x" * size, body_alt="y" * size, owner_id=1)
+        )
+    shown = [await node.client.get(f"/templates?limit=1000&offset={place}") for place in (0, 1)]
+    assert [len(page.json()) for page in shown] == [1, 1]
+    assert shown[0].headers["Link"] == '</templates?limit=1000&offset=1>; rel="next"'
+    assert "offset=2" in shown[1].headers["Link"]
+
+
+async def test_rows_that_repeat_another_end_their_page_too(node: Node) -> None:
+    """Each transmission shows its account, whose settings may be long."""
+    program = await made_program(node.client)
+    contact = await made(node.client, "/contacts", phone="1")
+    settings = {"note": "x" * 16_000}
+    account = await made(node.client, "/accounts", settings=settings, active=1)
+    count = MAX_ANSWER_OCTETS // 16_000 + 10
+    row = Transmission(program_id=program, contact_id=contact, account_id=account, owner_id=1)
+    rows = [msgspec.structs.replace(row, uid=uuid4()) for _ in range(count)]
+    await node.engine.store.save_all(rows)
+    found = await pages(node, "/transmissions")
+    assert len(found) == 2
+    assert len({row["transmission_id"] for page in found for row in page}) == count
 
 
 @pytest.mark.parametrize(
