@@ -10,8 +10,6 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import AsyncIterator
-from email.message import Message
-from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import IO
 
@@ -20,8 +18,10 @@ import trio
 
 from api.routing import Ask
 from engine.errors import InvalidError
+from engine.filenames import given_name
 
 _BASE64 = "base64"
+_PLAIN = "text/plain"  # of a part that does not say (RFC 2046 §5.1)
 _CHUNK_BYTES = 65_536
 _HEAD_BYTES = 4096
 _ENVELOPE_BYTES = 8192  # that an upload may have beyond what is in it
@@ -53,7 +53,9 @@ async def uploaded(ask: Ask) -> Upload:
     if upload.name:
         return upload
     disposition = ask.request.headers.get("Content-Disposition", "")
-    return msgspec.structs.replace(upload, name=_named(disposition))
+    # The server reads headers as Latin-1, so this is what was sent.
+    name = given_name(disposition.encode("latin-1", "replace"))
+    return msgspec.structs.replace(upload, name=name or "")
 
 
 async def unwrapped(chunks: AsyncIterator[bytes], kind: str) -> Upload:
@@ -117,19 +119,20 @@ def _from_envelope(head: bytes, rest: AsyncIterator[bytes]) -> Upload | None:
     )
     if not parts:
         return None
-    labels = [BytesHeaderParser().parsebytes(part[1]) for part in parts]
-    files = [place for place, label in enumerate(labels) if label.get_filename() is not None]
-    place = files[0] if files else 0
-    label, body = labels[place], head[parts[place].end() :]
+    names = [given_name(_field(part[1], b"content-disposition")) for part in parts]
+    place = next((place for place, name in enumerate(names) if name is not None), 0)
+    kind = _field(parts[place][1], b"content-type").partition(b";")[0].decode("latin-1")
+    body = head[parts[place].end() :]
     return Upload(
-        _Until(b"\n" + mark, body, rest), label.get_filename() or "", label.get_content_type()
+        _Until(b"\n" + mark, body, rest), names[place] or "", kind.strip().lower() or _PLAIN
     )
 
 
-def _named(disposition: str) -> str:
-    message = Message()
-    message["Content-Disposition"] = disposition
-    return message.get_filename() or ""
+def _field(block: bytes, name: bytes) -> bytes:
+    """A header field of a part, unfolded lines and all; b"" where there is none."""
+    value = rb"[ \t]*:([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)"
+    found = re.search(rb"^" + name + value, block, re.IGNORECASE | re.MULTILINE)
+    return found[1] if found else b""
 
 
 class _Joined(AsyncIterator[bytes]):

@@ -159,13 +159,28 @@ async def test_sizes_are_limited_one_by_one_and_together(tmp_path: Path) -> None
         (named("a<b>|c?.txt"), "abc.txt", ""),
         ({"Content-Disposition": "attachment; filename*=UTF-8''Gr%C3%BC%0D%0A%E2%80%AEx.txt"},
          "Grüx.txt", ""),
+        (named("März.pdf"), "März.pdf", ""),
+        ({"Content-Disposition": b'attachment; filename="M\xe4rz.pdf"'}, "März.pdf", ""),
+        ({"Content-Disposition": "attachment; filename*=idna''x"}, "x", ""),
+        ({"Content-Disposition": "attachment; filename*=punycode''a%FFb"}, "aÿb", ""),
+        ({"Content-Disposition": "attachment; filename*=undefined''x"}, "x", ""),
+        ({"Content-Disposition": "attachment; filename*=unicode_escape''%5Cud800.pdf"},
+         "ud800.pdf", ""),
+        ({"Content-Disposition": "attachment; filename*=UTF-8''%ED%A0%80.pdf"}, "í\xa0.pdf", ""),
+        ({"Content-Disposition": "attachment; filename*=ISO-8859-1''%C3%A4; filename=x"}, "Ã¤", ""),
+        ({"Content-Disposition": "attachment; filename*0*=utf-8''a%20; filename*1=b.txt"},
+         "a b.txt", ""),
+        ({"Content-Disposition": 'x; a="; filename=no"; FileName=yes; filename=no'}, "yes", ""),
     ],
 )  # fmt: skip
 async def test_names_and_types_are_made_harmless(
-    node: Node, headers: dict[str, str], name: str, type_: str
+    node: Node, headers: dict[str, str | bytes], name: str, type_: str
 ) -> None:
     template = await made(node.client, PATH, name="n")
-    await node.client.put(f"{PATH}/{template}/media", content=b"x", headers=headers)
+    raw = {key: v if isinstance(v, bytes) else v.encode() for key, v in headers.items()}
+    path = f"{PATH}/{template}/media"
+    answer = await node.client.put(path, content=b"x", headers=raw)  # type: ignore[arg-type]
+    assert answer.status_code == 200, answer.text
     assert await names_of(node, template) == [name]
     media = await node.client.get(f"{PATH}/{template}/media")
     assert media.headers["Content-Type"].startswith(type_)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from api.ictcore.media import unwrapped
 from engine.errors import InvalidError
+from engine.filenames import given_name, safe_name
 from tests.api.node import Node, made
 from tests.support.papers import pdf
 
@@ -79,6 +80,31 @@ def test_the_file_of_a_form_comes_out(
         return
     body = (file + field if first else field + file) + mark + b"--\r\n"
     assert taken(body, sizes) == (data, "x.bin", "image/png")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ('filename="März.pdf"'.encode(), "März.pdf"),  # as browsers and curl -F send it
+        (b'filename="M\xe4rz.pdf"', "März.pdf"),
+        (b"\r\n filename*=idna''x", "x"),
+        (b"filename*=undefined''x", "x"),
+        (rb'filename="say \"hi\\.txt"', 'say "hi\\.txt'),
+        (b'filename="C:\\dir\\x.pdf"', "C:\\dir\\x.pdf"),
+    ],
+)
+def test_the_name_of_a_part_is_read_as_it_was_sent(parameters: bytes, name: str) -> None:
+    body = (
+        b'--b\r\nContent-Disposition: form-data; name="f"; %b\r\n'
+        b"content-type: Application/PDF; x=y\r\n\r\nx\r\n--b--\r\n" % parameters
+    )
+    assert taken(body, [4096]) == (b"x", name, "application/pdf")
+
+
+@given(st.binary(max_size=200))
+def test_any_name_is_read(name: bytes) -> None:
+    for field in (b"x; filename=%b", b'x; filename="%b"', b"x; filename*=%b", b"x; filename*0*=%b"):
+        safe_name(given_name(field % name) or "").encode()
 
 
 async def test_uploads_of_one_document_at_once_leave_one(node: Node) -> None:
