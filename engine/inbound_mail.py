@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,6 +33,7 @@ PROGRAM = "receiveemail"
 _SUCCESS = ResultRow("application", "email_receive", "success")
 _MOST = LENGTHS[Template]
 _TITLE = 255
+_HALF = re.compile(r"&[a-z]{0,3}\Z")  # of an entity that a cut went through
 
 
 class InboundMails:
@@ -138,7 +141,7 @@ def _repeat_since(mail: InboundMail) -> datetime | None:
 
 
 def _template(mail: InboundMail, name: str, paths: Sequence[str]) -> Template:
-    """Where there is no HTML, what was written in plain text is the body."""
+    """Where there is no HTML, the body shows what was written in plain text, and nothing more."""
     attachments: list[dict[str, Any]] = [
         {"path": path, "name": one.name, "type": one.type, "size": one.size}
         for one, path in zip(mail.files, paths, strict=True)
@@ -147,10 +150,18 @@ def _template(mail: InboundMail, name: str, paths: Sequence[str]) -> Template:
         name=name[: _MOST["name"]],
         type="html" if mail.body else "plain",
         subject=mail.subject[: _MOST["subject"]],
-        body=(mail.body or mail.body_alt)[: _MOST["body"]],
+        body=mail.body[: _MOST["body"]] or _as_html(mail.body_alt, _MOST["body"]),
         body_alt=mail.body_alt[: _MOST["body_alt"]],
         attachments=tuple(attachments),
     )
+
+
+def _as_html(text: str, most: int) -> str:
+    """Plain text for whoever shows it as HTML; a stranger's markup stays text."""
+    before, after = "<pre>", "</pre>"
+    room = most - len(before) - len(after)
+    escaped = html.escape(text[:room], quote=False)[:room]
+    return f"{before}{_HALF.sub('', escaped)}{after}" if text else ""
 
 
 def _spellings(address: str) -> Iterator[str]:

@@ -32,7 +32,11 @@ class TemplateBody(msgspec.Struct, kw_only=True):
 
 
 class TemplateView(msgspec.Struct, kw_only=True):
-    """An e-mail as clients read it; ``length`` in bytes, ``attachment`` names split by commas."""
+    """An e-mail as clients read it; ``length`` in bytes, ``attachment`` names split by commas.
+
+    ``body`` is HTML. One that came in as plain text has it in ``body_alt`` and, escaped, in
+    ``body``.
+    """
 
     template_id: int
     message_id: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
@@ -146,11 +147,37 @@ async def test_two_recipients_have_one_each(scene: Scene) -> None:
     assert scene.media() == [b"one", b"one"]
 
 
-async def test_plain_text_alone_is_the_body(scene: Scene) -> None:
+@pytest.mark.parametrize(
+    ("text", "body"),
+    [
+        ("Yes\n  it is", "<pre>Yes\n  it is</pre>"),
+        (
+            "<script>alert('1')</script> &amp;",
+            "<pre>&lt;script&gt;alert('1')&lt;/script&gt; &amp;amp;</pre>",
+        ),
+        ("a </pre><b>", "<pre>a &lt;/pre&gt;&lt;b&gt;</pre>"),
+        ("&", "<pre>&amp;</pre>"),
+        ("", ""),
+    ],
+)
+async def test_plain_text_alone_is_the_body_and_no_markup(
+    scene: Scene, text: str, body: str
+) -> None:
+    """Clients show a body as HTML."""
     await scene.account()
-    assert await scene.mails.receive(inbound(body="")) is Reception.TAKEN
+    assert await scene.mails.receive(inbound(body="", body_alt=text)) is Reception.TAKEN
     template = await scene.the(Template)
-    assert (template.type, template.body, template.body_alt) == ("plain", "Yes", "Yes")
+    assert (template.type, template.body, template.body_alt) == ("plain", body, text)
+
+
+@pytest.mark.parametrize("shift", range(5))
+async def test_escaped_text_is_cut_between_its_characters(scene: Scene, shift: int) -> None:
+    await scene.account()
+    text = "x" * shift + "&" * 1_000_000
+    assert await scene.mails.receive(inbound(body="", body_alt=text)) is Reception.TAKEN
+    body = (await scene.the(Template)).body
+    assert re.fullmatch(r"<pre>x{0,4}(?:&amp;)+</pre>", body)
+    assert 1_000_000 - 5 < len(body) <= 1_000_000
 
 
 async def test_whatever_is_too_long_is_cut(scene: Scene) -> None:
