@@ -77,6 +77,7 @@ class Pool:
         self._idle: list[Owner] = []
         self._opening = self._hosts = 0
         self._backoff = Backoff(dice or random.Random())
+        self._proven = not manner.username  # our login has worked since it last did not
         self._failure: Failed | NoRoute | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._closing = False
@@ -185,8 +186,9 @@ class Pool:
             if not self._owners:
                 self._fail_waiting()
             return
-        # After a failure one connection tells whether it works again, not all of them.
-        most = 1 - self._opening if self._backoff.failures else len(self._queue)
+        # One connection tells whether it works again, or our login at all, not all of them.
+        unsure = self._backoff.failures or not self._proven
+        most = 1 - self._opening if unsure else len(self._queue)
         while most > 0 and self.hungry and self._limits.take(self._domain):
             most -= 1
             self._start()
@@ -227,6 +229,8 @@ class Pool:
 
     def _goes_on(self, owner: Owner) -> bool:
         """The peer takes mails, only not so many over one connection; or another host may."""
+        if self._backoff.stopped:  # each connection would fail once more
+            return False
         return owner.held is not None or bool(owner.connection.delivered and self._queue)
 
     def _put_back(self, owner: Owner) -> None:
@@ -258,6 +262,9 @@ class Pool:
         self._failure = None
         owner.connection.on_end(owner.rouse)
         self._put_back(owner)
+        if not self._proven:
+            self._proven = True
+            self.grow()
         return True
 
     def _failed(self, error: Failed | NoRoute) -> None:
@@ -268,8 +275,9 @@ class Pool:
             told = refusal(error, NOBODY)
             stop = verdict_of(told, direct=self._manner.direct).action is Action.STOP
         now = time.monotonic()
+        self._proven = self._proven and not stop
         # Those that were opened together fail together: that is one failure.
-        if self._backoff.ready(now) or stop != self._backoff.stopped:
+        if self._backoff.ready(now) or (stop and not self._backoff.stopped):
             pause_s = round(self._backoff.fail(now, stop=stop), 1)
             # One domain of many that cannot be reached is nothing to look after.
             level = log.error if stop else log.info if self._manner.direct else log.warning

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
 import trio
@@ -25,7 +26,16 @@ from tests.gateways.smtp.crossing import (
     settings,
     subjects,
 )
-from tests.gateways.smtp.faulty import Peer, Script, drop, faulty_mta, hold, in_turn, then
+from tests.gateways.smtp.faulty import (
+    FaultyMta,
+    Peer,
+    Script,
+    drop,
+    faulty_mta,
+    hold,
+    in_turn,
+    then,
+)
 
 
 def numbered(first: int, last: int) -> list[Parcel]:
@@ -227,6 +237,71 @@ async def test_a_wrong_login_stops_the_pool_with_one_try() -> None:
             assert (again.at, again.code) == (At.AUTH, 535)
         assert len(mta.peers) == 1
         assert desk.pools()["stopped"] == 1
+
+
+def logins(mta: FaultyMta) -> int:
+    return sum(line.startswith("AUTH") for peer in mta.peers for line in peer.lines)
+
+
+LOGIN: dict[str, Any] = {"username": "u", "password": "p"}
+
+
+async def test_many_mails_at_once_try_a_wrong_login_once() -> None:
+    given = settings(connections=10, auth_without_tls=True)
+    async with (
+        faulty_mta({"AUTH": "535 5.7.8 no"}, extensions=("AUTH PLAIN",)) as mta,
+        relay(mta.port, given, **LOGIN) as desk,
+    ):
+        answers = await desk.send(*numbered(1, 20))
+        assert {(one.at, one.code) for one in answers} == {(At.AUTH, 535)}
+        assert logins(mta) == 1
+
+
+async def test_once_a_login_has_worked_all_connections_are_used() -> None:
+    go = trio.Event()
+
+    async def wait(peer: Peer) -> None:
+        if peer.mta.open == 4:
+            go.set()
+        await go.wait()
+        await peer.say("250 2.0.0 taken")
+
+    given = settings(connections=4, auth_without_tls=True)
+    async with (
+        faulty_mta({"AUTH": "235 ok", "DOT": wait}, extensions=("AUTH PLAIN",)) as mta,
+        relay(mta.port, given, **LOGIN) as desk,
+    ):
+        answers = await desk.send(*numbered(1, 20))
+        assert {one.code for one in answers} == {250}
+        assert logins(mta) == 4
+
+
+async def test_a_login_that_is_taken_back_is_not_tried_by_each_connection() -> None:
+    """The first that comes back for more finds out; the others end with what they have."""
+    go, busy = trio.Event(), 0
+
+    async def wait(peer: Peer) -> None:
+        nonlocal busy
+        busy += 1
+        if busy < 3:  # who comes last is through first
+            await go.wait()
+        await peer.say("250 2.0.0 taken")
+
+    script: Script = {"AUTH": in_turn("235 ok", "235 ok", "235 ok", "535 5.7.8 no"), "DOT": wait}
+    given = settings(connections=3, messages_per_connection=1, auth_without_tls=True)
+    async with (
+        faulty_mta(script, extensions=("AUTH PLAIN",)) as mta,
+        relay(mta.port, given, **LOGIN) as desk,
+    ):
+        desk.bridge.send(PROVIDER_ID, numbered(1, 10))
+        await desk.handed_over()
+        with trio.fail_after(60):
+            while not desk.pools()["stopped"]:
+                await trio.lowlevel.checkpoint()
+        go.set()
+        codes = Counter(one.code for one in await desk.wait(10))
+        assert codes == {250: 3, 535: 7}
+        assert logins(mta) == 4
 
 
 @pytest.mark.parametrize("stop", [False, True], ids=["outage", "wrong login"])
