@@ -22,6 +22,7 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     hostname: str  # ours, in EHLO
+    provider: str = ""  # its name, for the log
     implicit_tls: bool = False
     starttls: Literal["require", "offer", "never"] = "require"
     verify: bool = True
@@ -65,6 +66,7 @@ def manner_of(
         host=provider.host,
         port=provider.port or (SUBMISSIONS_PORT if implicit else SMTP_PORT),
         hostname=hostname,
+        provider=provider.name,
         implicit_tls=implicit,
         starttls=settings.starttls or ("offer" if direct and not verify else "require"),
         verify=verify,

@@ -72,6 +72,7 @@ class Pool:
         self._manner, self._usage, self._limits, self._domain = manner, usage, limits, domain
         self.standing, self._tally, self._routes, self._tell = standing, tally, routes, tell
         self._freed, self._crowded = freed, crowded
+        self._names = {"provider": manner.provider, "domain": domain}  # for the log
         self._queue: deque[Waiting] = deque()
         self._owners: dict[asyncio.Task[None], Owner] = {}
         self._idle: list[Owner] = []
@@ -205,7 +206,7 @@ class Pool:
         self._limits.give(self._domain)
         self._closing = self._closing or task.cancelled()  # by ``close``, or with the whole loop
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("smtp.pool_error", domain=self._domain, exc_info=error)
+            log.error("smtp.pool_error", **self._names, exc_info=error)
         self._freed()  # others first: who had the place last comes last
         if not self._closing:
             self.grow()
@@ -281,7 +282,7 @@ class Pool:
             pause_s = round(self._backoff.fail(now, stop=stop), 1)
             # One domain of many that cannot be reached is nothing to look after.
             level = log.error if stop else log.info if self._manner.direct else log.warning
-            level("smtp.no_connection", domain=self._domain, why=str(error), pause_s=pause_s)
+            level("smtp.no_connection", **self._names, why=str(error), pause_s=pause_s)
         if len(self._owners) == self._opening == 1:
             self._fail_waiting()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from gateways.smtp import backoff
 from gateways.smtp.connection import answer as answer_of
@@ -331,6 +332,14 @@ async def test_all_that_wait_are_told_when_no_connection_can_be_made() -> None:
     ):
         answers = await desk.send(*numbered(1, 50))
         assert {(one.at, one.how, one.left) for one in answers} == {(At.GREETING, How.LOST, False)}
+
+
+async def test_a_failure_to_connect_is_logged_with_the_provider() -> None:
+    with capture_logs() as logs:
+        async with faulty_mta({"CONNECT": drop}) as mta, relay(mta.port, name="hub") as desk:
+            await desk.send(parcel(1))
+    [line] = [each for each in logs if each["event"] == "smtp.no_connection"]
+    assert (line["provider"], line["log_level"]) == ("hub", "warning")
 
 
 async def test_a_relay_that_dns_does_not_know() -> None:
