@@ -18,7 +18,8 @@ import msgspec
 from gateways.smtp.limits import Limits
 from gateways.smtp.manner import Manner
 from gateways.smtp.mxorder import NoRoute
-from gateways.smtp.pool import Pool, Usage
+from gateways.smtp.owner import Usage
+from gateways.smtp.pool import Pool
 from gateways.smtp.records import Answer, Parcel, Route
 from gateways.smtp.settings import SmtpSettings
 from gateways.smtp.standing import Standing, Tally

@@ -11,6 +11,13 @@ from gateways.smtp.manner import Manner
 from gateways.smtp.records import Parcel
 
 
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a connection is used: see ``SmtpSettings``."""
+
+    messages: int = 100
+    idle_s: float = 10.0
+
+
 class Waiting(msgspec.Struct, gc=False):
     """A mail in the queue: connections it was given to already, hosts that cannot take it."""
 

@@ -23,7 +23,7 @@ from gateways.smtp.limits import Limits
 from gateways.smtp.manner import Manner
 from gateways.smtp.mxorder import NoRoute
 from gateways.smtp.opening import Failed
-from gateways.smtp.owner import Owner, Waiting
+from gateways.smtp.owner import Owner, Usage, Waiting
 from gateways.smtp.records import Answer, At, How, Parcel, Route
 from gateways.smtp.replies import Action, elsewhere, verdict_of
 from gateways.smtp.standing import MAX_TRIES, Standing, Tally
@@ -39,13 +39,6 @@ _REFUSALS = 400  # codes from here on
 log = structlog.get_logger("smtp")
 
 Routes = Callable[[], Awaitable[Sequence[Route]]]
-
-
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a connection is used: see ``SmtpSettings``."""
-
-    messages: int = 100
-    idle_s: float = 10.0
 
 
 class Pool:
@@ -190,6 +183,8 @@ class Pool:
         # One connection tells whether it works again, or our login at all, not all of them.
         unsure = self._backoff.failures or not self._proven
         most = 1 - self._opening if unsure else len(self._queue)
+        if self.standing.doubtful:
+            most = 1 - len(self._owners)
         while most > 0 and self.hungry and self._limits.take(self._domain):
             most -= 1
             self._start()
@@ -232,6 +227,8 @@ class Pool:
         """The peer takes mails, only not so many over one connection; or another host may."""
         if self._backoff.stopped:  # each connection would fail once more
             return False
+        if self.standing.doubtful and (len(self._owners) > 1 or self._backoff.failures):
+            return False
         return owner.held is not None or bool(owner.connection.delivered and self._queue)
 
     def _put_back(self, owner: Owner) -> None:
@@ -259,8 +256,9 @@ class Pool:
             self._failed(error)
             return False
         self._tally.opened += 1
-        self._backoff.succeed()
-        self._failure = None
+        if not self.standing.doubtful:  # who answers no mail may well open
+            self._backoff.succeed()
+            self._failure = None
         owner.connection.on_end(owner.rouse)
         self._put_back(owner)
         if not self._proven:
@@ -349,8 +347,29 @@ class Pool:
             return
         elif failed and told.how is not How.UNABLE and owner.connection.route is not None:
             self.standing.detours.passed((owner.connection.route,), time.monotonic())
-        self._tally.delivered += told.left and told.how is How.REPLY and told.code < _REFUSALS
+        if told.how is How.REPLY:
+            self._tally.delivered += told.left and told.code < _REFUSALS
+            if told.left and self.standing.doubtful:
+                self._trust()
+        elif told.left and not owner.dropped:
+            self._doubt()
         self._tell(msgspec.structs.replace(told, tries=one.tries))
+
+    def _doubt(self) -> None:
+        """A mail left whole and was not answered: one may be chance, a second one is the peer."""
+        now = time.monotonic()
+        if self.standing.doubtful and self._backoff.ready(now):
+            self._failure = Failed(At.ROUTE, How.LOST, text="it takes mails and answers none")
+            pause_s = round(self._backoff.fail(now, stop=False), 1)
+            log.warning("smtp.no_answer", **self._names, pause_s=pause_s)
+        self.standing.doubtful = True
+
+    def _trust(self) -> None:
+        """It answers again: all connections are used again."""
+        self.standing.doubtful = False
+        self._backoff.succeed()
+        self._failure = None
+        self.grow()
 
     def _again(self, one: Waiting, told: Answer) -> bool:
         return (

@@ -66,12 +66,17 @@ class Detours:
 
 
 class Standing:
-    """``per_second`` is the domain's rate, 0 = any; ``passed_s`` is that of ``Detours``."""
+    """``per_second`` is the domain's rate, 0 = any; ``passed_s`` is that of ``Detours``.
+
+    ``doubtful``: the last mail that left whole was not answered. Until one is, each that leaves may
+    be one more of which nobody knows what became.
+    """
 
     def __init__(self, per_second: float, passed_s: float, now: float) -> None:
         self.bucket = Bucket(per_second, now)
         self.detours = Detours(passed_s)
+        self.doubtful = False
 
     def blank(self, now: float) -> bool:
         """Whether a new one would be the same."""
-        return self.bucket.full(now) and self.detours.none(now)
+        return not self.doubtful and self.bucket.full(now) and self.detours.none(now)

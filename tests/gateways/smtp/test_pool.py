@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from gateways.smtp import backoff
 from gateways.smtp.connection import answer as answer_of
 from gateways.smtp.limits import Limits
-from gateways.smtp.owner import Owner, Waiting
-from gateways.smtp.pool import Pool, Usage
+from gateways.smtp.owner import Owner, Usage, Waiting
+from gateways.smtp.pool import Pool
 from gateways.smtp.records import Answer, At, How, Parcel, Route
 from gateways.smtp.standing import Standing, Tally
 from tests.gateways.smtp.crossing import (
@@ -332,6 +332,48 @@ async def test_all_that_wait_are_told_when_no_connection_can_be_made() -> None:
     ):
         answers = await desk.send(*numbered(1, 50))
         assert {(one.at, one.how, one.left) for one in answers} == {(At.GREETING, How.LOST, False)}
+
+
+async def test_a_relay_that_answers_no_mail_does_not_get_them_all() -> None:
+    """Of each that it gets nobody knows what became: one tells whether it answers again."""
+    given = settings(connections=3)
+    async with faulty_mta({"DOT": drop}) as mta, relay(mta.port, given) as desk:
+        answers = await desk.send(*numbered(1, 50))
+        assert sum(one.left for one in answers) <= 3 + 1
+        assert {(one.at, one.how) for one in answers} == {(At.DOT, How.LOST), (At.ROUTE, How.LOST)}
+        assert len(mta.peers) <= 3 + 1
+
+
+async def test_after_the_pause_one_mail_finds_out_whether_mails_are_answered_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backoff, "FIRST_S", 0.05)
+    go = trio.Event()
+
+    async def wait(peer: Peer) -> None:
+        if peer.mta.open == 4:
+            go.set()
+        await go.wait()
+        await peer.say("250 2.0.0 taken")
+
+    script: Script = {"DOT": in_turn(drop, drop, drop, "250 2.0.0 taken", wait)}
+    async with faulty_mta(script) as mta, relay(mta.port, settings(connections=4)) as desk:
+        number = 1
+        left: list[Answer] = []
+        while not left or left[-1].code != 250:
+            left += [one for one in await desk.send(parcel(number)) if one.left]
+            number += 1
+        assert [one.code for one in left] == [0, 0, 0, 250]
+        # All its connections are used again: four mails wait for one another.
+        assert {one.code for one in await desk.send(*numbered(1001, 1020))} == {250}
+
+
+async def test_one_mail_without_an_answer_puts_off_no_other() -> None:
+    script: Script = {"DOT": in_turn(drop, "250 2.0.0 taken")}
+    async with faulty_mta(script) as mta, relay(mta.port, settings(connections=1)) as desk:
+        answers = await desk.send(*numbered(1, 10))
+        assert Counter(one.code for one in answers) == {0: 1, 250: 9}
+        assert len(mta.peers) == 2
 
 
 async def test_a_failure_to_connect_is_logged_with_the_provider() -> None:
