@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from engine.errors import UnavailableError
 from gateways.agenda import REPORT_AGAIN_S, Agenda
@@ -41,7 +42,7 @@ class Rounds:
 
 
 @pytest.fixture
-async def rounds(autojump_clock: trio.testing.MockClock) -> AsyncIterator[Rounds]:
+async def rounds() -> AsyncIterator[Rounds]:
     rounds = Rounds()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rounds.agenda.run, rounds.make)
@@ -49,12 +50,16 @@ async def rounds(autojump_clock: trio.testing.MockClock) -> AsyncIterator[Rounds
         nursery.cancel_scope.cancel()
 
 
-async def test_where_nothing_is_due_it_looks_once_a_tick(rounds: Rounds) -> None:
+async def test_where_nothing_is_due_it_looks_once_a_tick(
+    rounds: Rounds, autojump_clock: MockClock
+) -> None:
     await trio.sleep(2 * TICK_S + 1)
     assert rounds.made == [0, TICK_S, 2 * TICK_S]
 
 
-async def test_the_next_round_is_when_the_next_row_is_due(rounds: Rounds) -> None:
+async def test_the_next_round_is_when_the_next_row_is_due(
+    rounds: Rounds, autojump_clock: MockClock
+) -> None:
     rounds.next_s = 7.0
     await trio.sleep(6.9)
     assert rounds.made == [0]
@@ -63,7 +68,9 @@ async def test_the_next_round_is_when_the_next_row_is_due(rounds: Rounds) -> Non
     assert rounds.made == [0, 7.0]
 
 
-async def test_something_due_earlier_wakes_it_and_something_later_does_not(rounds: Rounds) -> None:
+async def test_something_due_earlier_wakes_it_and_something_later_does_not(
+    rounds: Rounds, autojump_clock: MockClock
+) -> None:
     rounds.next_s = 20.0
     await trio.sleep(5)
     rounds.agenda.plan(rounds.at(25))
@@ -74,7 +81,9 @@ async def test_something_due_earlier_wakes_it_and_something_later_does_not(round
     assert rounds.made == [0, 6.0]
 
 
-async def test_a_fault_is_told_and_another_round_comes_soon(rounds: Rounds) -> None:
+async def test_a_fault_is_told_and_another_round_comes_soon(
+    rounds: Rounds, autojump_clock: MockClock
+) -> None:
     rounds.error = "disk full"
     await trio.sleep(1)
     assert (rounds.agenda.fault, rounds.complaints) == ("disk full", ["disk full"])
