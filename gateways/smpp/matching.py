@@ -136,8 +136,9 @@ class _Matching:
 
     @property
     def taught(self) -> bool:
-        """Whether this was the first to tell how ids compare: what was held can be told apart."""
-        return not self._before.votes and bool(self._known.votes)
+        """Whether this told how ids compare, or anew: what was held can be told apart."""
+        before, known = self._before, self._known
+        return bool(known.votes) and (not before.votes or known.mode is not before.mode)
 
     # --- reading
 
@@ -195,7 +196,14 @@ class _Matching:
 
         Messages to one number, or parts of one, with ids one after the other.
         """
-        if len(hits) < 2 or self._known.votes:  # noqa: PLR2004 - one is no choice
+        if self._known.votes:
+            return False
+        if receipt.reference is None and any(
+            len(modes) < len(ids.IdMode) and not self._complete(self._parts[key])
+            for key, modes in hits.items()
+        ):
+            return True  # the part that is meant may be one that is not answered yet
+        if len(hits) < 2:  # noqa: PLR2004 - one is no choice
             return False
         doubts = {key: self._doubts(self._parts[key], receipt) for key in hits}
         least = min(doubts.values())
@@ -225,11 +233,22 @@ class _Matching:
     def _likely(self, key: int, mode: ids.IdMode, receipt: Receipt) -> bool:
         """While a mode is learned, an id in another spelling needs a reference that agrees.
 
-        Where one comes back at all: the answer with the very id may be on its way yet.
+        Where none comes back, the spelling that leads goes before the others as long as parts of
+        the message are not answered: the answer with the very id may be on its way yet.
         """
-        if self._known.certain or mode is ids.IdMode.EXACT or receipt.reference is None:
+        if self._known.certain:
             return True
-        return self._parts[key].reference == receipt.reference
+        part = self._parts[key]
+        if receipt.reference is not None:
+            return mode is ids.IdMode.EXACT or part.reference == receipt.reference
+        leads = not self._known.votes or mode is self._known.mode
+        return leads or self._complete(part)
+
+    def _complete(self, part: Part) -> bool:
+        if part.total == 1:
+            return True
+        known = bookings.messages(self._connection, [part.spool_id])
+        return len(known[part.spool_id]) == part.total
 
     def _fits(self, part: Part, receipt: Receipt) -> bool:
         if not receipt.handset:

@@ -208,6 +208,26 @@ async def test_ids_of_one_message_in_another_spelling_without_a_reference(
         assert await books.rows("orphan") == 0
 
 
+@pytest.mark.parametrize("answered", ["{}", "{:x}"])
+@pytest.mark.parametrize("known", [6, 18, 23])
+async def test_receipts_that_overtake_the_answers_of_their_parts_take_no_others(
+    path: Path, autojump_clock: trio.testing.MockClock, answered: str, known: int
+) -> None:
+    """19 is the hexadecimal 13: the thirteenth part's id was there, the nineteenth's not yet."""
+    sent, other = parts(1, 24), segment(2)
+    async with run(path) as books:
+        await books.send(*sent, other, settings=LEARNING)
+        await books.accept(*((it, answered.format(it.number)) for it in sent[:known]))
+        for it in sent:
+            await books.receive(receipt(str(it.number)), settings=LEARNING)
+        await books.accept(*((it, answered.format(it.number)) for it in sent[known:]))
+        await books.accept((other, answered.format(1000)))
+        await books.receive(receipt("1000"), settings=LEARNING)
+        await later(0.1)
+        assert sorted(books.inbox.causes) == [(1, "delivered"), (2, "delivered")]
+        assert await books.rows("orphan") == 0
+
+
 async def test_the_operators_word_is_taken_for_receipts_that_come_first(
     path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
