@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from tests.support.smsc.peers import Smsc, node_smsc, perl_smsc
 
 CONTACTS = int(os.environ.get("OUTSPOOL_TEST_SMS_CONTACTS", "10000"))
 FEWER = max(CONTACTS // 10, 20)
+Far = Callable[[Path], AbstractAsyncContextManager[Smsc]]
+NPM: Far = partial(node_smsc, ids="hex_to_decimal")
 UNDELIVERED_EVERY = 10
 SAMPLE = 50
 
@@ -29,10 +34,13 @@ def _config(folder: Path, **sections: dict[str, Any]) -> Path:
 
 
 @pytest.mark.timeout(1800)
-async def test_ten_thousand_long_messages_arrive_once_intact_and_receipted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("far", "base"), [(perl_smsc, 10), (NPM, 16)], ids=["perl", "npm"])
+async def test_ten_thousand_long_messages_arrive_once_intact_and_receipted(
+    tmp_path: Path, far: Far, base: int
+) -> None:
     who = sms.people(CONTACTS)
     async with (
-        node_smsc(tmp_path / "smsc", ids="hex_to_decimal") as smsc,
+        far(tmp_path / "smsc") as smsc,
         node_process(_config(tmp_path)) as node,
     ):
         async with node.client() as client:
@@ -40,7 +48,7 @@ async def test_ten_thousand_long_messages_arrive_once_intact_and_receipted(tmp_p
             campaign_id = await sms.campaign(client, who, sms.LONG_TEXT)
             await sms.start(client, campaign_id)
             found = await sms.outcome(client, campaign_id)
-            await _rows_agree(client, found, smsc)
+            await _rows_agree(client, found, smsc, base)
         assert await node.terminate() == 0
         messages = smsc.messages()
     assert min(len(message.text) for message in messages) > 1500
@@ -50,12 +58,12 @@ async def test_ten_thousand_long_messages_arrive_once_intact_and_receipted(tmp_p
     sms.assert_counts_agree(found, smsc, CONTACTS)
 
 
-async def _rows_agree(client: httpx.AsyncClient, found: sms.Outcome, smsc: Smsc) -> None:
-    """Result rows of some spools: the SMSC's own ids, part by part."""
+async def _rows_agree(client: httpx.AsyncClient, found: sms.Outcome, smsc: Smsc, base: int) -> None:
+    """Result rows of some spools: the SMSC's own ids (numbers to this base), part by part."""
     numbers = {m.destination: [s.number for s in m.submits] for m in smsc.messages()}
     for spool in found.spools[:: max(len(found.spools) // SAMPLE, 1)]:
         rows = await sms.read(client, f"/spools/{spool['spool_id']}/result", limit=sms.PAGE)
-        ids = [int(row["data"], 16) for row in rows if row["name"] == "message_id"]
+        ids = [int(row["data"], base) for row in rows if row["name"] == "message_id"]
         assert ids == numbers[spool["destination"]]
         data = {row["name"]: row["data"] for row in rows}
         assert (data["stat"], data["err"]) == ("DELIVRD", "000")
